@@ -1,0 +1,22 @@
+"""How long `import vidiffedu` and each module take, beside `import torch`: python tests/benchmarks/import_time.py [REPEATS]
+
+Each figure is the median of fresh processes, with the interpreter's own start taken off. It measures and judges nothing.
+"""
+import statistics, subprocess, sys, time
+from pathlib import Path
+
+root, repeats = Path(__file__).resolve().parents[2], int(sys.argv[1]) if len(sys.argv) > 1 else 5
+
+
+def seconds(code):
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+bare = seconds("pass")
+names = ["vidiffedu"] + [f"vidiffedu.{p.stem}" for p in sorted((root / "vidiffedu").glob("*.py")) if not p.name.startswith("_")]
+for name in ["torch", *names]: print(f"import {name:22} {1000 * (seconds(f'import {name}') - bare):8.1f} ms")

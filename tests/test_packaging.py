@@ -1,0 +1,121 @@
+"What a user installs: the wheel holds the library and the notebooks and nothing else, and imports with no repository near."
+import os, re, shutil, subprocess, sys, tarfile, venv, zipfile
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+settings = ConfigParser(delimiters=["="])
+settings.read(ROOT / "settings.ini")
+cfg = settings["DEFAULT"]
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "venv", "__pycache__", "build", "dist", "*.egg-info", "_proc", "_docs", "runs",
+                                  "vidiffedu-demo", ".ipynb_checkpoints", ".pytest_cache", ".hypothesis", ".quarto")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    "(sdist, wheel, the copy of the tree they were built from), with a few traps laid in that copy."
+    root = tmp_path_factory.mktemp("build") / "vidiffedu"
+    shutil.copytree(ROOT, root, symlinks=True, ignore=LEFT_OUT)
+    for trap in ("nbs/.ipynb_checkpoints/00_core-checkpoint.ipynb", "nbs/_proc/00_core.ipynb", "_proc/00_core.ipynb", "nbs/clip.mp4",
+                 "vidiffedu/__pycache__/core.cpython-311.pyc", "build/lib/vidiffedu/gone.py", "build/lib/vidiffedu/notebooks/gone.ipynb"):
+        (root / trap).parent.mkdir(parents=True, exist_ok=True)
+        (root / trap).write_text("{}")
+    (root / "nbs/linked.ipynb").symlink_to("00_core.ipynb")
+    done = subprocess.run([sys.executable, "-m", "build", "--no-isolation", root], capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    (sdist,), (wheel,) = (root / "dist").glob("*.tar.gz"), (root / "dist").glob("*.whl")
+    return sdist, wheel, root
+
+
+def lessons():
+    "The files of nbs/ that a reader gets."
+    kinds, nbs = {".ipynb", ".csv", ".py", ".bib", ".safetensors"}, ROOT / "nbs"
+    files = [p.relative_to(nbs) for p in nbs.rglob("*") if p.suffix in kinds and not p.is_symlink() and p.name != "conftest.py"]
+    return {str(rel) for rel in files if not any(part.startswith((".", "_")) for part in rel.parts)}
+
+
+def test_the_wheel_holds_the_modules_and_the_notebooks(built):
+    names = {n for n in zipfile.ZipFile(built[1]).namelist() if ".dist-info/" not in n}
+    modules = {f"vidiffedu/{p.name}" for p in (ROOT / "vidiffedu").glob("*.py")}
+    notebooks = {f"vidiffedu/notebooks/{rel}" for rel in lessons()}
+    assert not (modules | notebooks) - names, f"missing: {sorted((modules | notebooks) - names)}"
+    others = {n for n in names - modules - notebooks if not re.fullmatch(r"vidiffedu/notebooks/[^.]+\.(json|md|qmd|css)", n)}
+    assert not others, f"not wanted: {sorted(others)}"
+
+
+def test_a_notebook_in_the_wheel_is_the_one_in_the_tree(built):
+    wheel = zipfile.ZipFile(built[1])
+    for rel in lessons(): assert wheel.read(f"vidiffedu/notebooks/{rel}") == (ROOT / "nbs" / rel).read_bytes(), rel
+
+
+def test_the_wheel_names_its_needs(built):
+    wheel = zipfile.ZipFile(built[1])
+    (meta,) = [n for n in wheel.namelist() if n.endswith("METADATA")]
+    text = wheel.read(meta).decode()
+    needs = [line.removeprefix("Requires-Dist: ") for line in text.splitlines() if line.startswith("Requires-Dist")]
+    plain = {re.match(r"[\w-]+", n)[0] for n in needs if "extra ==" not in n}
+    assert plain == {re.match(r"[\w-]+", n)[0] for n in cfg["requirements"].split()}
+    assert not plain & {"nbdev", "fastcore", "execnb", "pytest", "jupyterlab", "nbgrader", "playwright"}
+    assert {re.match(r"[\w-]+", n)[0] for n in needs if "lab" in n.partition("extra ==")[2]} == {"jupyterlab"}
+    assert f"\nVersion: {cfg['version']}\n" in text and "License-Expression: Apache-2.0" in text or "License: Apache-2.0" in text
+    (points,) = [n for n in wheel.namelist() if n.endswith("entry_points.txt")]
+    assert "vidiffedu = vidiffedu.cli:main" in wheel.read(points).decode().replace("=", " = ").replace("  ", " ")
+    assert any(n.endswith("LICENSE") for n in wheel.namelist())
+
+
+def test_the_version_is_said_once():
+    text = (ROOT / "vidiffedu/__init__.py").read_text()
+    assert re.search(r'__version__ = "(.+)"', text)[1] == cfg["version"]
+    assert f"## {cfg['version']}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_sdist_holds_what_a_build_needs(built):
+    names = {n.partition("/")[2] for n in tarfile.open(built[0]).getnames()}
+    wanted = {"settings.ini", "setup.py", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", ".pytest.ini", "tests/nbcells.py",
+              "nbs/conftest.py", *(f"nbs/{rel}" for rel in lessons())}
+    assert not wanted - names, f"missing: {sorted(wanted - names)}"
+    junk = [n for n in names if re.search(r"checkpoints/.*ipynb|_proc|__pycache__|\.pyc|\.mp4|(^|/)\.git/|\.venv|gone", n)]
+    assert not junk, junk
+
+
+def test_the_wheel_imports_where_there_is_no_development_tool(built, tmp_path):
+    "A fresh environment that sees the wheel and, by links, only what the wheel's own requirements need."
+    env = tmp_path / "env"
+    venv.create(env, with_pip=False)
+    python, (site,) = env / "bin/python", (env / "lib").glob("python*/site-packages")
+    for name in needed(cfg["requirements"].split()): link(name, site)
+    zipfile.ZipFile(built[1]).extractall(site)
+    modules = sorted(p.stem for p in (ROOT / "vidiffedu").glob("*.py") if not p.name.startswith("_"))
+    code = "import importlib, sys\nimport vidiffedu\nassert 'site-packages' in vidiffedu.__file__, vidiffedu.__file__\n" \
+           f"for m in {modules}: importlib.import_module('vidiffedu.' + m)\n" \
+           "for m in ('nbdev', 'fastcore', 'execnb', 'pytest', 'jupyterlab', 'nbgrader', 'playwright', 'hypothesis'):\n" \
+           "    try: importlib.import_module(m)\n    except ImportError: continue\n    sys.exit(m + ' is here')\n"
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST"))}
+    done = subprocess.run([python, "-c", code], cwd=tmp_path, env=clean, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def needed(requirements):
+    "The names of the installed distributions that these requirements bring, with all that those bring."
+    from importlib.metadata import PackageNotFoundError, distribution
+    from packaging.requirements import Requirement
+    found, todo = {}, [Requirement(r) for r in requirements]
+    while todo:
+        one = todo.pop()
+        name = re.sub(r"[-_.]+", "-", one.name).lower()
+        if name in found or (one.marker and not one.marker.evaluate({"extra": ""})): continue
+        try: found[name] = distribution(name)
+        except PackageNotFoundError: continue
+        todo += [Requirement(r) for r in found[name].requires or []]
+    return found
+
+
+def link(name, site):
+    "Let the files of an installed distribution be seen from `site`."
+    from importlib.metadata import distribution
+    dist = distribution(name)
+    base = Path(dist.locate_file(""))
+    for top in {Path(f).parts[0] for f in dist.files or [] if not f.parts[0].startswith("..")}:
+        if top != "__pycache__" and not (site / top).exists(): (site / top).symlink_to(base / top)
