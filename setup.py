@@ -12,6 +12,8 @@ config.read(root / "settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
 kinds = {".ipynb", ".csv", ".json", ".py", ".bib", ".safetensors", ".md", ".qmd", ".css"}
 
+beside = ["settings.ini", "_quarto.yml", ".pytest.ini", "CHANGELOG.md", "CONTRIBUTING.md", "nbs/conftest.py", "tests/**/*.py"]
+
 
 def notebook_files(nbs):
     "The lessons and what lies beside them, relative to `nbs`: nothing hidden, generated or linked."
@@ -23,8 +25,10 @@ def notebook_files(nbs):
 
 class BuildWithNotebooks(build_py):
     "Put nbs/ into the wheel as vidiffedu/notebooks/, so that the tree holds one copy only."
-    def get_source_files(self):  # and into the sdist where it stands
-        return super().get_source_files() + [str(Path(cfg["nbs_path"]) / rel) for rel in notebook_files(root / cfg["nbs_path"])]
+    def get_source_files(self):  # and what stands outside vidiffedu/ into the sdist
+        lessons = [Path(cfg["nbs_path"]) / rel for rel in notebook_files(root / cfg["nbs_path"])]
+        others = [path.relative_to(root) for pattern in beside for path in sorted(root.glob(pattern))]
+        return super().get_source_files() + [str(path) for path in lessons + others]
 
     def run(self):
         target = Path(self.build_lib) / cfg["lib_name"]

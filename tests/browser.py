@@ -45,14 +45,14 @@ def _free_port():
 def _write_settings(folder):
     "JupyterLab without its news pop-up and update check, every cell in the page."
     for name, values in {"apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
-                         "notebook-extension/tracker": {"windowingMode": "none", "recordTiming": False}}.items():
+                         "notebook-extension/tracker": {"windowingMode": "none", "scrollPastEnd": False}}.items():
         path = folder / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
 
 
 @contextlib.contextmanager
-def server(folder, env=None, timeout=60):
+def server(folder, env=None, timeout=120):
     "JupyterLab serving `folder` on a free port, with Jupyter directories of its own; killed, with its kernels, at the end."
     with tempfile.TemporaryDirectory(prefix="vidiffedu-jupyter-", ignore_cleanup_errors=True) as home:
         home = pathlib.Path(home)
@@ -167,14 +167,14 @@ class Notebook:
     def shot(self, path):
         "Screenshot of the whole notebook, not only of the part in view."
         height = self.page.evaluate("""() => { const e = document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer');
-            return e ? e.scrollHeight : 1200 }""")
+            if (!e) return 1200; e.scrollTop = 0; return e.scrollHeight }""")
         self.page.set_viewport_size({"width": 1280, "height": min(int(height) + 140, 16000)})
         self.page.wait_for_timeout(800)
         self.page.screenshot(path=str(path))
 
 
 @contextlib.contextmanager
-def open_notebook(notebook, env=None, timeout=60):
+def open_notebook(notebook, env=None, timeout=120):
     "A copy of the notebook, open in JupyterLab with its kernel ready; VIDIFFEDU_FAST=1 makes chapters load their checkpoints."
     from playwright.sync_api import sync_playwright
     with tempfile.TemporaryDirectory(prefix="vidiffedu-browser-", ignore_cleanup_errors=True) as folder:

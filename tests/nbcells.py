@@ -11,6 +11,7 @@ are skipped. A cell also fails when an output cannot be drawn, when a thread or 
 network, and (at the notebook's end) when the run has changed the files of the repository.
 """
 import ast, gc, json, linecache, os, re, reprlib, socket, sys, traceback, warnings
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,6 +35,17 @@ def pytest_collect_file(file_path, parent):
     if file_path.suffix != ".ipynb" or not file_path.is_relative_to(ROOT): return
     if any(part.startswith((".", "_")) for part in file_path.relative_to(ROOT).parts): return
     return Notebook.from_parent(parent, path=file_path)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    "With --durations: the seconds of each notebook as well."
+    if config.getoption("durations") is None: return
+    seconds = Counter()
+    for report in (r for kind in ("passed", "failed", "error") for r in terminalreporter.getreports(kind)):
+        file = report.nodeid.partition("::")[0]
+        if file.endswith(".ipynb"): seconds[file] += report.duration
+    if seconds: terminalreporter.section(f"notebooks: {sum(seconds.values()):.0f} s")
+    for file, took in seconds.most_common(): terminalreporter.line(f"{took:7.1f} s  {file}")
 
 
 # ---------------------------------------------------------------- reading
@@ -72,6 +84,8 @@ class Notebook(pytest.File):
         except ValueError as e: raise self.CollectError(f"{self.path.name}: not a notebook, {e}") from None
         if nb.get("metadata", {}).get("kernelspec", {}).get("language", "python") != "python": return
         self.sources, self.done, self.shell = {}, {}, None
+        opening = ["".join(c["source"]) for c in nb["cells"][:2] if c["cell_type"] != "code"]
+        self.off = any(re.search(r"^[\s-]*skip_exec:\s*true", text, re.M | re.I) for text in opening)  # nbdev's front matter
         for number, heading, source, flags in code_cells(nb):
             self.sources[number] = (source, flags)
             item = Cell.from_parent(self, name=f"cell {number} · {heading[:60].strip()}", number=number)
@@ -79,6 +93,7 @@ class Notebook(pytest.File):
             yield item
 
     def why_not(self, flags):
+        if self.off: return "skip_exec: true"
         if flags.get("eval", "").lower() == "false": return "eval: false"
         if "slow" in flags and not self.config.getoption("--slow"): return "slow: runs with --slow"
 
@@ -144,7 +159,8 @@ class CellError(Exception):
         if isinstance(self.error, SyntaxError) and at is None: at = self.error.lineno
         needed = "" if wanted == self.number else f" (which cell {wanted} needs)"
         said = "".join(traceback.format_exception_only(self.error)).rstrip()
-        lines = [f"{self.notebook.path.relative_to(ROOT)}, cell {self.number}{needed}: {said.splitlines()[-1]}", ""]
+        kind, says = type(self.error).__name__, "".join(f": {line}" for line in str(self.error).strip().splitlines()[:1])
+        lines = [f"{self.notebook.path.relative_to(ROOT)}, cell {self.number}{needed}: {kind}{says}", ""]
         for i, text in enumerate(source.splitlines(), 1):
             lines.append(f"{'--->' if i == at else '    '} {i:3} {text}")
         lines.append("")

@@ -9,10 +9,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def notebook(*cells):
-    "A notebook from strings; what begins with `# ` and has no line break is a heading."
+    "A notebook from strings; what begins with `# ` is a heading."
     def cell(i, text):
         head = dict(id=f"c{i}", metadata={}, source=text.splitlines(True))
-        if text.startswith("# ") and "\n" not in text: return dict(cell_type="markdown", **head)
+        if text.startswith("# "): return dict(cell_type="markdown", **head)
         return dict(cell_type="code", execution_count=None, outputs=[], **head)
     return json.dumps(dict(cells=[cell(*c) for c in enumerate(cells)], nbformat=4, nbformat_minor=5,
                            metadata=dict(kernelspec=dict(language="python", name="python3", display_name="python3"))))
@@ -28,6 +28,7 @@ NOTEBOOKS = {
     "asserts": ["q = 2\nassert q == 3"],
     "syntax": ["a = 1\nb = = 2"],
     "flags": ["#| eval: false\nraise ValueError", "#| slow\nslow = 1/0", "assert 'slow' not in globals()"],
+    "off": ["# Off\n\n- skip_exec: true", "1/0"],
     "network": ["import socket\ntry: socket.create_connection(('example.org', 80), timeout=1)\nexcept OSError: pass"],
     "address": ["import socket\nsocket.socket().connect(('192.0.2.1', 80))"],
     "local": ["import socket\ns = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen()\n"
@@ -87,7 +88,7 @@ def test_a_failure_shows_its_source_and_line(everything):
     cases, text = everything
     outcome, report = cases["fails: cell 2 · The bad one"]
     assert outcome == "failure"
-    assert "nbs/fails.ipynb, cell 2" in report and "--->   3 half(y - 3)" in report and "       4 z = 1" in report
+    assert "nbs/fails.ipynb, cell 2: ZeroDivisionError: division by zero" in report and "--->   3 half(y - 3)" in report and "       4 z = 1" in report
     assert "in cell 1 line 2: return 1 / n" in report and "ZeroDivisionError: division by zero" in report
     assert "seen" in text, "what the cell printed is part of the report"
     assert "IPython" not in report
@@ -108,6 +109,7 @@ def test_flags(everything, project):
     cases = everything[0]
     assert "eval: false" in cases["flags: cell 1 · top"][1] and "slow: runs with --slow" in cases["flags: cell 2 · top"][1]
     assert cases["flags: cell 3 · top"][0] is None
+    assert "skip_exec: true" in cases["off: cell 1 · Off"][1]
     slow = run(project, "--slow", "nbs/flags.ipynb")[0]
     assert slow["flags: cell 1 · top"][0] == "skipped" and slow["flags: cell 2 · top"][0] == "failure"
 
@@ -136,8 +138,9 @@ def test_a_selected_cell_runs_the_cells_before_it(project):
 
 def test_workers_keep_a_notebook_together(project):
     if not pytest.importorskip("xdist"): return
-    cases, text = run(project, "-n", "2", "nbs/good.ipynb", "nbs/resets.ipynb", "nbs/local.ipynb")
+    cases, text = run(project, "-n", "2", "--durations=1", "nbs/good.ipynb", "nbs/resets.ipynb", "nbs/local.ipynb")
     assert len(cases) == 11 and all(outcome is None for outcome, _ in cases.values()), text
+    assert "s  nbs/good.ipynb" in text
 
 
 def test_a_broken_file_is_named(project, tmp_path):

@@ -1,5 +1,6 @@
 "What a user installs: the wheel holds the library and the notebooks and nothing else, and imports with no repository near."
 import os, re, shutil, subprocess, sys, tarfile, venv, zipfile
+from collections import namedtuple
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -13,11 +14,22 @@ LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "venv", "__pycache__", "build
                                   "vidiffedu-demo", ".ipynb_checkpoints", ".pytest_cache", ".hypothesis", ".quarto")
 
 
+Built = namedtuple("Built", "sdist wheel root modules lessons")
+
+
+def lessons_of(nbs):
+    "The files of nbs/ that a reader gets."
+    kinds = {".ipynb", ".csv", ".py", ".bib", ".safetensors"}
+    files = [p.relative_to(nbs) for p in nbs.rglob("*") if p.suffix in kinds and not p.is_symlink() and p.name != "conftest.py"]
+    return {str(rel) for rel in files if not any(part.startswith((".", "_")) for part in rel.parts)}
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    "(sdist, wheel, the copy of the tree they were built from), with a few traps laid in that copy."
+    "The sdist, the wheel, the copy of the tree they were built from and its lessons; traps were laid in that copy."
     root = tmp_path_factory.mktemp("build") / "vidiffedu"
     shutil.copytree(ROOT, root, symlinks=True, ignore=LEFT_OUT)
+    modules, lessons = {p.name for p in (root / "vidiffedu").glob("*.py")}, lessons_of(root / "nbs")
     for trap in ("nbs/.ipynb_checkpoints/00_core-checkpoint.ipynb", "nbs/_proc/00_core.ipynb", "_proc/00_core.ipynb", "nbs/clip.mp4",
                  "vidiffedu/__pycache__/core.cpython-311.pyc", "build/lib/vidiffedu/gone.py", "build/lib/vidiffedu/notebooks/gone.ipynb"):
         (root / trap).parent.mkdir(parents=True, exist_ok=True)
@@ -26,32 +38,34 @@ def built(tmp_path_factory):
     done = subprocess.run([sys.executable, "-m", "build", "--no-isolation", root], capture_output=True, text=True)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     (sdist,), (wheel,) = (root / "dist").glob("*.tar.gz"), (root / "dist").glob("*.whl")
-    return sdist, wheel, root
-
-
-def lessons():
-    "The files of nbs/ that a reader gets."
-    kinds, nbs = {".ipynb", ".csv", ".py", ".bib", ".safetensors"}, ROOT / "nbs"
-    files = [p.relative_to(nbs) for p in nbs.rglob("*") if p.suffix in kinds and not p.is_symlink() and p.name != "conftest.py"]
-    return {str(rel) for rel in files if not any(part.startswith((".", "_")) for part in rel.parts)}
+    return Built(sdist, wheel, root, modules, lessons)
 
 
 def test_the_wheel_holds_the_modules_and_the_notebooks(built):
-    names = {n for n in zipfile.ZipFile(built[1]).namelist() if ".dist-info/" not in n}
-    modules = {f"vidiffedu/{p.name}" for p in (ROOT / "vidiffedu").glob("*.py")}
-    notebooks = {f"vidiffedu/notebooks/{rel}" for rel in lessons()}
+    names = {n for n in zipfile.ZipFile(built.wheel).namelist() if ".dist-info/" not in n}
+    modules = {f"vidiffedu/{name}" for name in built.modules}
+    notebooks = {f"vidiffedu/notebooks/{rel}" for rel in built.lessons}
     assert not (modules | notebooks) - names, f"missing: {sorted((modules | notebooks) - names)}"
     others = {n for n in names - modules - notebooks if not re.fullmatch(r"vidiffedu/notebooks/[^.]+\.(json|md|qmd|css)", n)}
     assert not others, f"not wanted: {sorted(others)}"
 
 
+def test_an_older_build_leaves_nothing_in_the_wheel(built):
+    "`pip install .` builds in the tree, where build/ may hold modules and notebooks that are gone since."
+    done = subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", built.root / "direct", built.root],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    (direct,) = (built.root / "direct").glob("*.whl")
+    assert sorted(zipfile.ZipFile(direct).namelist()) == sorted(zipfile.ZipFile(built.wheel).namelist())
+
+
 def test_a_notebook_in_the_wheel_is_the_one_in_the_tree(built):
-    wheel = zipfile.ZipFile(built[1])
-    for rel in lessons(): assert wheel.read(f"vidiffedu/notebooks/{rel}") == (ROOT / "nbs" / rel).read_bytes(), rel
+    wheel = zipfile.ZipFile(built.wheel)
+    for rel in built.lessons: assert wheel.read(f"vidiffedu/notebooks/{rel}") == (built.root / "nbs" / rel).read_bytes(), rel
 
 
 def test_the_wheel_names_its_needs(built):
-    wheel = zipfile.ZipFile(built[1])
+    wheel = zipfile.ZipFile(built.wheel)
     (meta,) = [n for n in wheel.namelist() if n.endswith("METADATA")]
     text = wheel.read(meta).decode()
     needs = [line.removeprefix("Requires-Dist: ") for line in text.splitlines() if line.startswith("Requires-Dist")]
@@ -72,9 +86,9 @@ def test_the_version_is_said_once():
 
 
 def test_the_sdist_holds_what_a_build_needs(built):
-    names = {n.partition("/")[2] for n in tarfile.open(built[0]).getnames()}
+    names = {n.partition("/")[2] for n in tarfile.open(built.sdist).getnames()}
     wanted = {"settings.ini", "setup.py", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", ".pytest.ini", "tests/nbcells.py",
-              "nbs/conftest.py", *(f"nbs/{rel}" for rel in lessons())}
+              "nbs/conftest.py", *(f"nbs/{rel}" for rel in built.lessons)}
     assert not wanted - names, f"missing: {sorted(wanted - names)}"
     junk = [n for n in names if re.search(r"checkpoints/.*ipynb|_proc|__pycache__|\.pyc|\.mp4|(^|/)\.git/|\.venv|gone", n)]
     assert not junk, junk
@@ -86,8 +100,8 @@ def test_the_wheel_imports_where_there_is_no_development_tool(built, tmp_path):
     venv.create(env, with_pip=False)
     python, (site,) = env / "bin/python", (env / "lib").glob("python*/site-packages")
     for name in needed(cfg["requirements"].split()): link(name, site)
-    zipfile.ZipFile(built[1]).extractall(site)
-    modules = sorted(p.stem for p in (ROOT / "vidiffedu").glob("*.py") if not p.name.startswith("_"))
+    zipfile.ZipFile(built.wheel).extractall(site)
+    modules = sorted(Path(name).stem for name in built.modules if not name.startswith("_"))
     code = "import importlib, sys\nimport vidiffedu\nassert 'site-packages' in vidiffedu.__file__, vidiffedu.__file__\n" \
            f"for m in {modules}: importlib.import_module('vidiffedu.' + m)\n" \
            "for m in ('nbdev', 'fastcore', 'execnb', 'pytest', 'jupyterlab', 'nbgrader', 'playwright', 'hypothesis'):\n" \

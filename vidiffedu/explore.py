@@ -5,8 +5,10 @@
 # %% auto #0
 __all__ = ['png', 'Explorer']
 
-# %% ../nbs/09_explore.ipynb #0f5bab7d
+# %% ../nbs/09_explore.ipynb #b91eca4f
 import asyncio
+import base64
+import html
 import io
 import ipywidgets
 import numpy as np
@@ -26,7 +28,7 @@ def png(
     Image.fromarray(image.repeat(scale, 0).repeat(scale, 1)).save(buffer, "PNG")
     return buffer.getvalue()
 
-# %% ../nbs/09_explore.ipynb #ffcf87df
+# %% ../nbs/09_explore.ipynb #88e57aba
 class Explorer:
     "Controls above a picture: `draw` answers each move at once, `refine` improves it until the next move."
     def __init__(self,
@@ -67,6 +69,7 @@ class Explorer:
             for picture, text in self.refine(**self.values()):
                 self.slow.value, self.note.value = self._bytes(picture), text
                 await asyncio.sleep(.005)        # here the next move gets its turn
+        except Exception as e: self.note.value = f"{type(e).__name__}: {html.escape(str(e))}"   # else nobody would see it
         finally:
             if me == self.moves: self.widget.remove_class("vidiffedu-busy")
 
@@ -77,6 +80,8 @@ class Explorer:
             self.slow.value, self.note.value = self._bytes(picture), text
         return self
 
-    def _ipython_display_(self):
-        from IPython.display import display
-        display(self.widget)
+    def _repr_mimebundle_(self, **kwargs):
+        "The live widget for JupyterLab; its picture for pages without a kernel."
+        bundle = self.widget._repr_mimebundle_(**kwargs)
+        data = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
+        return {**data, "image/png": base64.b64encode(self.picture.value).decode()}

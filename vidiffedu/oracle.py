@@ -11,12 +11,11 @@ import math
 import torch
 from einops import einsum, rearrange
 
-# %% ../nbs/02_oracle.ipynb #3589df9c
+# %% ../nbs/02_oracle.ipynb #ba721713
 def _rows(t, x, name="t"):
     "t () | (b,) | (b, f) as (b, f), for a clip x (b, f, c, h, w)"
     t = torch.as_tensor(t, device=x.device)
-    t = t[:, None] if t.ndim == 1 else t
-    try: return t.expand(x.shape[:2])
+    try: return (t[:, None] if t.ndim == 1 else t).expand(x.shape[:2])
     except RuntimeError: raise ValueError(f"{name}: got shape {tuple(t.shape)}, expected (), (b,) or (b, f) "
                                           f"with (b, f) = {tuple(x.shape[:2])}") from None
 
@@ -29,7 +28,7 @@ def _unit(u, a, c):
     w = torch.where(silent, 1., w)
     return u / _wide(w).to(u.dtype), a / w, torch.where(silent, 1., c / w), w
 
-# %% ../nbs/02_oracle.ipynb #18b03bbe
+# %% ../nbs/02_oracle.ipynb #87539ee4
 class Oracle:
     """A world with a known answer. It answers for u = a x + c ε; a path supplies a, b and c.
     Clips are (b, f, c, h, w); t is (), (b,) or (b, f) in [0, 1]. A clip shorter than the world is its leading frames."""
@@ -47,7 +46,7 @@ class Oracle:
         return torch.where(_wide(exact), u / _wide(torch.where(exact, a, 1.)).to(u.dtype), self._mean(u, a, c))
 
     def denoiser(self, path):
-        "denoise(x_t, t, y=None) = E[x | x_t]; y is a constant that says nothing about x [@miyasawa1961]"
+        "denoise(x_t, t, y=None) = E[x | x_t] [miyasawa1961]; y is a constant that says nothing about x"
         return lambda x_t, t, y=None: self.posterior_mean(*self._look(path, x_t, t, y))
 
     def score(self, path):
@@ -93,7 +92,7 @@ class Oracle:
     def sigma_posterior(self, x_noisy, past, sigmas):
         "p(σ | x_noisy, past) over sigmas (n,), all equally likely before -> (b, n)"
         sigmas = rearrange(sigmas.to(x_noisy), 'n -> n 1 1')
-        log_p = self.next_frame(past)._log_density(x_noisy, torch.ones_like(sigmas), sigmas)
+        log_p = self.next_frame(past)._log_density(x_noisy, sigmas.new_ones(1), sigmas)
         return rearrange(log_p.softmax(0), 'n b -> b n')
 
     def blind_denoiser(self, sigmas):
@@ -101,7 +100,7 @@ class Oracle:
         def denoise(x_noisy, past):
             weight = self.sigma_posterior(x_noisy, past, sigmas).to(x_noisy)
             s = rearrange(sigmas.to(x_noisy), 'n -> n 1 1')
-            x_hat = self.next_frame(past).posterior_mean(x_noisy, torch.ones_like(s), s)
+            x_hat = self.next_frame(past).posterior_mean(x_noisy, s.new_ones(1), s)
             return einsum(weight, x_hat, 'b n, n b f c h w -> b f c h w')
         return denoise
 
@@ -145,9 +144,9 @@ class _Spatial:
         z = rearrange(z, '... f (p q) c -> ... f p q c', p=self.h)
         return einsum(z, rows, cols, '... f p q c, h p, w q -> ... f c h w')
 
-# %% ../nbs/02_oracle.ipynb #0116ffae
+# %% ../nbs/02_oracle.ipynb #589d3d1a
 class GaussianClips(Oracle):
-    "Gaussian clips: AR(1) in time, white or exponentially correlated pixels, Cov = temporal ⊗ spatial."
+    "Gaussian clips: AR(1) in time, white or exponentially correlated pixels, Cov = cov_time ⊗ cov_space."
     def __init__(self,
         frames,        # f
         channels=1,    # independent
@@ -164,29 +163,30 @@ class GaussianClips(Oracle):
             raise ValueError(f"std, length: got {std}, {length}, expected std > 0 and length >= 0")
         mean = torch.as_tensor(mean, dtype=torch.float64)
         self.mean = (_wide(mean) if mean.ndim == 1 else mean).expand(frames, channels, h, w)
-        self.temporal, self._space = std**2 * ar1(rho, frames), _Spatial((channels, h, w), length)
+        self.cov_time, self._space = std**2 * ar1(rho, frames), _Spatial((channels, h, w), length)
 
     @property
     def shape(self): return tuple(self.mean.shape[-4:])                # (f, c, h, w)
     @property
-    def spatial(self): return self._space.cov                          # (c h w, c h w)
+    def cov_space(self): return self._space.cov                        # (c h w, c h w)
     @property
-    def cov(self): return torch.kron(self.temporal, self.spatial)      # (f c h w, f c h w)
+    def cov(self): return torch.kron(self.cov_time, self.cov_space)      # (f c h w, f c h w)
     @property
-    def var(self): return _wide(self.temporal.diagonal()).expand(self.shape)
+    def var(self): return _wide(self.cov_time.diagonal()).expand(self.shape)
 
     def _solve(self, u, a, c):
         "What (3) is made of: u - Aμ as (..., f, m, q); P, the gain λTAP and log det P, solved once a different row"
-        f, lead = u.shape[-4], torch.broadcast_shapes(u.shape[:-3], a.shape, c.shape)
+        f, lead = u.shape[-4], torch.broadcast_shapes(a.shape, c.shape, u.shape[-4:-3])
         kind = torch.promote_types(torch.promote_types(u.dtype, a.dtype), torch.float32)
         rows = torch.cat([a.expand(lead), c.expand(lead)], -1).to(kind).reshape(-1, 2 * f)
         rows, index = rows.unique(dim=0, return_inverse=True)
         rows_a, rows_c = rows.split(f, -1)
-        T, modes = (v.to(u.device, kind) for v in (self.temporal[:f, :f], self._space.modes))
+        T, modes = (v.to(u.device, kind) for v in (self.cov_time[:f, :f], self._space.modes))
         P, log_det = _precision(T, modes, rows_a, rows_c)
         gain = einsum(modes, T, rows_a, P, 'm, i k, r k, r m k j -> r m i j')
         residual = self._space.to_modes(u - _wide(a).to(u.dtype) * self.mean[..., :f, :, :, :].to(u))
-        pick = lambda v: (v[0] if len(rows) == 1 else v[index.reshape(lead[:-1])]).to(u.dtype)
+        shared = len(rows) == 1 and torch.broadcast_shapes(lead[:-1], u.shape[:-4]) == u.shape[:-4]
+        pick = lambda v: (v[0] if shared else v[index.reshape(lead[:-1])]).to(u.dtype)
         return residual, pick(P), pick(gain), pick(log_det)
 
     def _mean(self, u, a, c):
@@ -201,7 +201,8 @@ class GaussianClips(Oracle):
     def _log_density(self, u, a, c):
         residual, P, _, log_det = self._solve(u, a, c)
         f, m, q = residual.shape[-3:]
-        square = (residual * einsum(P, residual, '... m i j, ... j m q -> ... i m q')).sum((-3, -2, -1))
+        pairs = einsum(residual, residual, '... i m q, ... j m q -> ... m i j')
+        square = einsum(pairs, P, '... m i j, ... m i j -> ...')
         return (q * log_det.sum(-1) - square - f * m * q * math.log(2 * math.pi)) / 2
 
     def sample(self, n, generator=None, dtype=None, device=None):
@@ -209,30 +210,30 @@ class GaussianClips(Oracle):
         device = device or (self.mean.device if generator is None else generator.device)
         kind = dict(dtype=dtype or torch.get_default_dtype(), device=device)
         noise = self._space.to_modes(torch.randn(n, *self.mean.shape, generator=generator, **kind))
-        root = torch.linalg.cholesky(self.temporal).to(**kind)
+        root = torch.linalg.cholesky(self.cov_time).to(**kind)
         z = einsum(root, noise, self._space.modes.to(**kind).sqrt(), 'i j, ... j m q, m -> ... i m q')
         return self.mean.to(**kind) + self._space.from_modes(z)
 
-    def _like(self, mean, temporal):
+    def _like(self, mean, cov_time):
         law = copy.copy(self)
-        law.mean, law.temporal = mean, temporal
+        law.mean, law.cov_time = mean, cov_time
         return law
 
     def affine(self, shift, scale):
         "The law of (x - shift) / scale, shift (b, f, c, h, w)"
-        return self._like((self.mean.to(shift) - shift) / scale, self.temporal / scale**2)
+        return self._like((self.mean.to(shift) - shift) / scale, self.cov_time / scale**2)
 
     def given(self, clip, known):
         "The unknown frames, one law a clip: E = m_U + G (x_K - m_K), Cov = (T_UU - G T_KU) ⊗ S, G = T_UK T_KK⁻¹"
         f = len(known)
-        T, mean = self.temporal[:f, :f], self.mean[..., :f, :, :, :].to(clip)
+        T, mean = self.cov_time[:f, :f], self.mean[..., :f, :, :, :].to(clip)
         known = known.to(T.device)
         G = torch.linalg.solve(T[known][:, known], T[known][:, ~known]).T
         x = (clip - mean)[..., known.to(clip.device), :, :, :]
         mean = mean[..., ~known.to(clip.device), :, :, :] + einsum(G.to(clip), x, 'u k, ... k c h w -> ... u c h w')
         return self._like(mean, T[~known][:, ~known] - G @ T[known][:, ~known])
 
-# %% ../nbs/02_oracle.ipynb #3b2b61cd
+# %% ../nbs/02_oracle.ipynb #360db849
 class Conditional:
     "The law of the frames of a clip where known (f,) is False, given those where it is True"
     def __init__(self, world, known):
@@ -248,31 +249,36 @@ class Conditional:
                              f"(f, c, h, w) = {(len(self.known), *self.world.shape[1:])}")
         return self.world.given(clip, self.known.to(clip.device))
 
-    def _put(self, clip, unknown):
-        out = clip.expand(*unknown.shape[:-4], *clip.shape[-4:]).clone()
-        out[..., ~self.known.to(clip.device), :, :, :] = unknown.to(clip)
-        return out
-
     def mean(self, clip):
-        "The clip with its unknown frames replaced by their mean, (b, f, c, h, w)"
+        "Mean of the u unknown frames, (b, u, c, h, w)"
         law = self.law(clip)
-        return self._put(clip, law.mean.expand(len(clip), *law.shape))
+        return law.mean.expand(len(clip), *law.shape)
 
     def std(self, clip):
-        "Standard deviation of every pixel, zero in known frames, (b, f, c, h, w)"
+        "Standard deviation of their pixels, (b, u, c, h, w)"
         law = self.law(clip)
-        return self._put(torch.zeros_like(clip), law.var.sqrt().expand(len(clip), *law.shape))
-
-    def cov(self, clip=None):
-        "Covariance of the unknown frames, flattened; a Gaussian's is the same for every clip, a mixture needs the clip"
-        return (self.world.given(torch.zeros(1, len(self.known), *self.world.shape[1:]), self.known)
-                if clip is None and isinstance(self.world, GaussianClips) else self.law(clip)).cov
+        return law.var.sqrt().to(clip).expand(len(clip), *law.shape)
 
     def sample(self, clip, n_samples=1, generator=None):
-        "Whole clips (n_samples, b, f, c, h, w), the known frames as they came"
+        "Draws of the unknown frames, (n_samples, b, u, c, h, w)"
         draws = self.law(clip).sample(n_samples, generator, clip.dtype, clip.device)
-        if draws.ndim == 5: draws = draws[:, None].expand(-1, len(clip), *draws.shape[1:])
-        return self._put(clip, draws)
+        return draws if draws.ndim == 6 else draws[:, None].expand(-1, len(clip), -1, -1, -1, -1)
+
+    def whole(self, clip, frames):
+        "Unknown frames (..., u, c, h, w) put back among the known ones: (..., f, c, h, w)"
+        out = clip.expand(*frames.shape[:-4], *clip.shape[-4:]).clone()
+        out[..., ~self.known.to(clip.device), :, :, :] = frames.to(clip)
+        return out
+
+    def _gaussian(self):
+        if not isinstance(self.world, GaussianClips):
+            raise TypeError("cov: a mixture's depends on the known values, expected .law(clip).cov")
+        return self.law(torch.zeros(1, len(self.known), *self.world.shape[1:]))
+
+    @property
+    def cov_time(self): return self._gaussian().cov_time      # (u, u), the same for every clip
+    @property
+    def cov(self): return self._gaussian().cov                # (u c h w, u c h w)
 
 # %% ../nbs/02_oracle.ipynb #cb30615c
 class Mixture(Oracle):
