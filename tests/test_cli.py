@@ -7,7 +7,7 @@ RUN = "import sys; from vidiffedu.cli import main; sys.exit(main())"
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "MPLBACKEND": "agg"}
 
 
-def command(*args, before="", cwd=None, timeout=120):
+def command(*args, before="", cwd=None, timeout=300):
     return subprocess.run([sys.executable, "-c", before + RUN, *map(str, args)], env=ENV, cwd=cwd, timeout=timeout, text=True, capture_output=True)
 
 
@@ -126,7 +126,7 @@ def test_ctrl_c_ends_training_and_keeps_what_was_learned(tmp_path):
         for line in process.stderr:
             if "loss" in line: break      # tqdm ends its lines with carriage returns: text mode reads them as lines
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
     finally: process.kill()
     assert process.returncode == 0, err[-2000:]
     assert "stopped after" in out and "times closer" in out and "Traceback" not in err

@@ -130,9 +130,9 @@ def test_order_against_the_solved_flow(path, name, order):
 def test_simulation(world, path, step):
     "20,000 clips against the exact law of the same sampler: only the random numbers are left to be wrong. 5 standard errors"
     p, n, g = PATHS[path], 20_000, seeded(1)
-    mean, cov = sampler_law(world, p, STEPS[step], grid(30, 3))
+    mean, cov = sampler_law(world, p, STEPS[step], grid(20, 3))
     start = torch.randn(n, *world.shape, generator=g) * p.c(ONE).float()
-    x = sample(world.denoiser(p), p, start, grid(30, 3), step=STEPS[step], generator=g).flatten(1).double()
+    x = sample(world.denoiser(p), p, start, grid(20, 3), step=STEPS[step], generator=g).flatten(1).double()
     var = cov.diagonal()
     assert ((x.mean(0) - mean) / (var / n).sqrt()).abs().max() < 5
     assert ((x.T.cov() - cov) / ((var[:, None] * var + cov**2) / n).sqrt()).abs().max() < 5
@@ -174,19 +174,20 @@ def test_frames_in_their_own_time(table, step):
     assert_converges(step, law, (exact.mean(clip).flatten(), exact.cov), n=32)
 
 
-def test_bridge():
-    "The bridge starts at the known frame, without noise: fresh noise is drawn, and more steps come closer to the law of the next frame"
-    world, y = GaussianClips(1, size=1, mean=.4), torch.full((1, 1, 1, 1, 1), 1.5, dtype=torch.float64)
+@every_step
+def test_bridge(step):
+    """The bridge starts at the known frame, without noise, so the first step draws it. More steps come closer to the law of the next frame, but
+    slowly: steps even in t start at σ = k log n only. Euler's error falls like 1 / log n there, too slowly to be seen: it must only stay small."""
+    world, path, y = GaussianClips(1, size=1, mean=.4), Bridge(), torch.full((1, 1, 1, 1, 1), 1.5, dtype=torch.float64)
     def law(n):
-        def bridge(x_t, t, _): return world.denoiser(Bridge())(x_t, t, y)
-        count = Pulses()
-        with randn(count): sample(bridge, Bridge(), y, grid(n, 1), step=ddpm_step, y=y)
-        with randn(Pulses(1)): out = sample(bridge, Bridge(), y.repeat(1 + count.calls, 1, 1, 1, 1), grid(n, 1), step=ddpm_step, y=y).flatten()
+        how = dict(path=path, ts=grid(n, 1), step=STEPS[step], y=y)
+        with randn(Pulses()) as count: sample(world.denoiser(path), x_t=y, **how)
+        with randn(Pulses(1)): out = sample(world.denoiser(path), x_t=y.repeat(1 + count.calls, 1, 1, 1, 1), **how).flatten()
         return out[0].item(), (out[1:] - out[0]).norm().item()
     laws = [law(n) for n in (25, 100, 400)]
     gaps = [abs(std - 1) for _, std in laws]
-    assert max(abs(mean - .4) for mean, _ in laws) < 1e-9
-    assert gaps[0] < .1 and gaps[1] < .5 * gaps[0] and gaps[2] < .5 * gaps[1]
+    assert max(abs(mean - .4) for mean, _ in laws) < 1e-9 and max(gaps) < .15
+    if step != "Euler": assert gaps[1] < .7 * gaps[0] and gaps[2] < .7 * gaps[1]
 
 
 @every_path
@@ -245,7 +246,7 @@ def test_outcomes_keep_their_shares(step):
 
 
 def test_memory_does_not_grow_with_steps():
-    "Peak memory of 100 steps is that of 10 (one kept clip a step would be 90 MiB), and no autograd graph is kept; a fresh process, its high-water mark"
+    "Peak memory of 80 steps is that of 10 (one kept clip a step would be 35 MiB), and no autograd graph is kept; a fresh process, its high-water mark"
     script = """
         import resource, torch
         from vidiffedu.paths import VP
@@ -253,15 +254,15 @@ def test_memory_does_not_grow_with_steps():
         from vidiffedu.times import grid
         torch.set_num_threads(1)
         scale = torch.nn.Parameter(torch.tensor(.5))
-        x = torch.randn(16, 16, 1, 32, 32)                                  # 1 MiB
+        x = torch.randn(8, 16, 1, 32, 32)                                   # 0.5 MiB
         steps = ddim_step, lambda *a, **k: ddim_step(*a, **k, eta=1.), ode_step, heun_step, sde_step
         def peak(n):
             for step in steps:
                 out = sample(lambda x_t, t, y: scale * x_t, VP(), x, grid(n, 16), step=step)
                 assert not out.requires_grad
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(peak(10), peak(100))
+        print(peak(10), peak(80))
     """
     out = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True).stdout
     few, many = map(float, out.split())
-    assert many - few < 30, f"{few:.0f} MiB at 10 steps, {many:.0f} MiB at 100"
+    assert many - few < 12, f"{few:.0f} MiB at 10 steps, {many:.0f} MiB at 80"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['notebooks_folder', 'lesson_files', 'fingerprint', 'read_manifest', 'copy_notebooks', 'lab', 'wilson', 'measure',
-           'new_folder', 'train_demo', 'draw_demo', 'demo', 'parser', 'main']
+           'new_folder', 'train_demo', 'report', 'draw_demo', 'demo', 'parser', 'main']
 
 # %% ../nbs/09_cli.ipynb #8767e099
 import argparse
@@ -19,13 +19,14 @@ from pathlib import Path
 import vidiffedu
 from . import __version__
 
-# %% ../nbs/09_cli.ipynb #af70fcc0
+# %% ../nbs/09_cli.ipynb #4877b1e1
 def notebooks_folder():
     "The folder of the shipped notebooks: in the installed package, or `nbs/` of a clone."
     package = Path(vidiffedu.__file__).resolve().parent
     for folder in (package / "notebooks", package.parent / "nbs"):
         if (folder / "index.ipynb").is_file(): return folder
-    raise FileNotFoundError(f"notebooks: neither {package / 'notebooks'} nor {package.parent / 'nbs'} holds them; reinstall vidiffedu")
+    raise FileNotFoundError(f"notebooks: neither {package / 'notebooks'} nor {package.parent / 'nbs'} "
+                            "holds them; reinstall vidiffedu")
 
 def lesson_files(folder):
     "Paths, relative to `folder`, of all that a reader needs: nothing hidden, generated or for the site only."
@@ -35,7 +36,7 @@ def lesson_files(folder):
         tools = path.suffix in (".yml", ".css") or path.name == "conftest.py"
         if path.is_file() and not hidden and not tools: yield rel
 
-# %% ../nbs/09_cli.ipynb #6c55fd17
+# %% ../nbs/09_cli.ipynb #4eb0bf29
 _manifest = ".vidiffedu-manifest.json"
 
 def fingerprint(path): return hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -43,7 +44,7 @@ def fingerprint(path): return hashlib.sha256(Path(path).read_bytes()).hexdigest(
 def read_manifest(folder):
     "What was copied into `folder` before: {name: fingerprint}; empty when nothing was or the record is damaged."
     try: record = json.loads((Path(folder) / _manifest).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError): return {}   # without a record every different file counts as changed
+    except (FileNotFoundError, ValueError): return {}   # then every different file counts as changed
     return record if isinstance(record, dict) else {}
 
 def _replace(source, target, text=None):
@@ -53,15 +54,25 @@ def _replace(source, target, text=None):
     else: part.write_text(text, encoding="utf-8")
     os.replace(part, target)
 
+def _decide(target, copied, shipped):
+    "What to do with a file, from the fingerprints of what was copied before and of what is shipped."
+    if not target.exists(): return "new"
+    mine = fingerprint(target)
+    if mine == shipped: return "same"
+    return "updated" if mine == copied else "kept"
+
+# %% ../nbs/09_cli.ipynb #62a5debd
 def copy_notebooks(
     source, # folder of the shipped notebooks
     folder, # the reader's folder, made if it is missing
 ):
-    "Copy or update the lessons; returns {'new', 'updated', 'same', 'kept', 'beside'} -> names. Changed files are never touched."
+    "Copy or update the lessons: {what was done: names}. Changed files are never touched."
     source, folder = Path(source), Path(folder)
-    if folder.exists() and not folder.is_dir(): raise NotADirectoryError(f"DIR: {folder} is a file, expected a folder")
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"DIR: {folder} is a file, expected a folder")
     folder.mkdir(parents=True, exist_ok=True)
-    record, done = read_manifest(folder), {k: [] for k in ("new", "updated", "same", "kept", "beside")}
+    record = read_manifest(folder)
+    done = {k: [] for k in ("new", "updated", "same", "kept", "beside")}
     for rel in lesson_files(source):
         name, target, shipped = rel.as_posix(), folder / rel, fingerprint(source / rel)
         change = _decide(target, record.get(name), shipped)
@@ -80,42 +91,37 @@ def copy_notebooks(
     _replace(None, folder / _manifest, json.dumps(record, indent=1, sort_keys=True))
     return done
 
-def _decide(target, copied, shipped):
-    "What to do with one file, from the fingerprints of the reader's file, of what was copied before and of what is shipped."
-    if not target.exists(): return "new"
-    mine = fingerprint(target)
-    if mine == shipped: return "same"
-    return "updated" if mine == copied else "kept"
-
-# %% ../nbs/09_cli.ipynb #9754c9a6
+# %% ../nbs/09_cli.ipynb #ee4c8235
 def _told(done, folder):
     "One line that says what `copy_notebooks` did."
     words = dict(new="copied", updated="updated", same="unchanged", kept="left as you changed them")
     said = [f"{len(done[k])} {w}" for k, w in words.items() if done[k]]
-    beside = f"; the new versions of yours are beside them: {', '.join(done['beside'])}" if done["beside"] else ""
-    return f"{folder}: {', '.join(said)}{beside}"
+    if done["beside"]: said.append(f"the new versions of these beside them: {', '.join(done['beside'])}")
+    return f"{folder}: {', '.join(said)}"
 
 def lab(args):
     "Copy the notebooks into `args.folder` and open JupyterLab on them."
     if not args.copy_only and importlib.util.find_spec("jupyterlab") is None:
-        raise ModuleNotFoundError('JupyterLab is not installed: pip install "vidiffedu[lab]"  (--copy-only needs no JupyterLab)')
+        raise ModuleNotFoundError('JupyterLab is not installed: pip install "vidiffedu[lab]"  '
+                                  "(--copy-only works without)")
     folder = Path(args.folder).expanduser()
     print(_told(copy_notebooks(notebooks_folder(), folder), folder), flush=True)
     if args.copy_only: return 0
     command = [sys.executable, "-m", "jupyterlab", str(folder / "index.ipynb")]
     if args.no_browser: command.append("--no-browser")
     if args.port: command.append(f"--port={args.port}")
-    if hasattr(os, "geteuid") and os.geteuid() == 0: command.append("--allow-root")   # as in most containers
+    if hasattr(os, "geteuid") and os.geteuid() == 0: command.append("--allow-root")   # in containers
     process = subprocess.Popen(command)
     while True:
         try: return process.wait()
         except KeyboardInterrupt: pass    # JupyterLab has it too and asks what to do
 
-# %% ../nbs/09_cli.ipynb #c1fc6069
+# %% ../nbs/09_cli.ipynb #d6905a98
 def wilson(k, n, z=1.96):
     "Ends of the interval for a probability of which `k` of `n` independent trials came true [wilson1927]."
-    if not 0 <= k <= n or n == 0: raise ValueError(f"k of n: got {k} of {n}, expected 0 <= k <= n and n > 0")
-    centre, half = (k + z * z / 2) / (n + z * z), z / (n + z * z) * (k * (n - k) / n + z * z / 4) ** .5
+    if not 0 <= k <= n or n == 0: raise ValueError(f"k of n: got {k} of {n}, expected 0 <= k <= n, n > 0")
+    centre = (k + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * (k * (n - k) / n + z * z / 4) ** .5
     return max(0., centre - half), min(1., centre + half)
 
 # %% ../nbs/09_cli.ipynb #c16589b3
@@ -147,7 +153,7 @@ def new_folder(path):
     except OSError as e: raise OSError(f"--out: cannot write in {folder}: {e.strerror}") from None
     return folder
 
-# %% ../nbs/09_cli.ipynb #8a319d61
+# %% ../nbs/09_cli.ipynb #fee6e218
 def train_demo(
     model, # vidiffedu.score.BlindDenoiser, trained in place
     worlds, # worlds(n, generator) -> clips
@@ -162,10 +168,19 @@ def train_demo(
         timed = fit(copy.deepcopy(model), worlds, steps=12, seed=seed, progress=False)
         steps = max(20, round(seconds * timed.steps_per_second))
     run = fit(model, worlds, steps=steps, lr=5e-3, seed=seed)
-    if run.step < run.steps: print(f"stopped after {run.step} of {run.steps} steps; sampling with what was learned so far")
+    if run.step < run.steps:
+        print(f"stopped after {run.step} of {run.steps} steps; sampling with what was learned so far")
     return run
 
-# %% ../nbs/09_cli.ipynb #10f70989
+# %% ../nbs/09_cli.ipynb #6e14516f
+def report(found, q):
+    "Print what `measure` found beside the truth."
+    f = found
+    print(f"brighter leaf in front: measured {f['frequency']:.3f}, 95% interval {f['low']:.3f} to "
+          f"{f['high']:.3f} ({f['samples']} samples); truth {q:.3f}")
+    print(f"distance to the nearer true outcome (mean squared): one-shot estimate {f['blur']:.5f}, "
+          f"samples {f['sharp']:.5f}: samples are {f['blur'] / f['sharp']:.1f} times closer")
+
 def draw_demo(folder, probe, one_shot, futures, rows=4, columns=4):
     "Write the picture and the clip: the past, the two frames that could come, the one-shot estimate, samples."
     import torch
@@ -179,7 +194,7 @@ def draw_demo(folder, probe, one_shot, futures, rows=4, columns=4):
     save_clip(folder / "futures.gif", torch.stack(clips), fps=2)
     return [folder / "futures.png", folder / "futures.gif"]
 
-# %% ../nbs/09_cli.ipynb #4966f6c9
+# %% ../nbs/09_cli.ipynb #644c0f22
 def demo(args):
     "Train chapter 1's denoiser, sample futures of held-out clips, measure them, write a picture and a clip."
     folder = new_folder(args.out)
@@ -190,12 +205,13 @@ def demo(args):
     from vidiffedu.nets import BlindUNet
     from vidiffedu.score import BlindDenoiser, leaf_stream
     if args.threads: torch.set_num_threads(args.threads)
-    q, past, sigma_0 = .7, 2, 2.   # sigma_0: the noise that sampling starts from, as large as the outcomes are apart
+    q, past, sigma_0 = .7, 2, 2.   # sampling starts from as much noise as the outcomes are apart
     torch.manual_seed(args.seed)   # the network's first weights
     model = BlindDenoiser(BlindUNet(past=past))
     length = f"{args.steps} steps" if args.steps else f"about {args.seconds:.0f} s"
     where = "the GPU" if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
-    print(f"training {sum(p.numel() for p in model.parameters()):,} parameters for {length} on {where}; Ctrl-C ends it early", flush=True)
+    size = sum(p.numel() for p in model.parameters())
+    print(f"training {size:,} parameters for {length} on {where}; Ctrl-C ends it early", flush=True)
     model = train_demo(model, leaf_stream(q, past), args.seconds, args.steps, args.seed).ema
 
     generator = seeded(args.seed + 1_000_003)   # worlds that training has not seen
@@ -205,14 +221,11 @@ def demo(args):
     start = sigma_0 * torch.randn(held_out.past[:, -1:].shape, generator=generator)
     with torch.no_grad(): one_shot = model.denoise(start, held_out.past)
     found = measure(futures, one_shot, held_out)
-    print(f"brighter leaf in front: measured {found['frequency']:.3f}, 95% interval {found['low']:.3f} to {found['high']:.3f} "
-          f"({found['samples']} samples); truth {q:.3f}")
-    print(f"distance to the nearer true outcome (mean squared): one-shot estimate {found['blur']:.5f}, samples {found['sharp']:.5f}: "
-          f"samples are {found['blur'] / found['sharp']:.1f} times closer")
+    report(found, q)
     for path in draw_demo(folder, held_out, one_shot, futures): print(f"wrote {path}")
     return 0
 
-# %% ../nbs/09_cli.ipynb #ba3973d5
+# %% ../nbs/09_cli.ipynb #c7845ae2
 def _count(text):
     "A whole number above zero."
     if not text.isdecimal() or int(text) == 0: raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number above 0")
@@ -237,8 +250,8 @@ def parser():
     how_long.add_argument("--steps", type=_count, help="train for so many steps instead")
     d.add_argument("--seed", type=int, default=0)
     d.add_argument("--threads", type=_count, help="CPU threads (default: PyTorch's choice)")
-    d.add_argument("--clips", type=_count, default=64, help="held-out clips (default 64)")
-    d.add_argument("--samples", type=_count, default=8, help="futures of each (default 8)")
+    d.add_argument("--clips", type=_count, default=128, help="held-out clips (default 128)")
+    d.add_argument("--samples", type=_count, default=4, help="futures of each (default 4)")
     d.set_defaults(run=demo)
     n = commands.add_parser("lab", help="copy the notebooks into a folder and open JupyterLab on them")
     n.add_argument("folder", nargs="?", default="vidiffedu-notebooks", metavar="DIR", help="default ./vidiffedu-notebooks")

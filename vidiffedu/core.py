@@ -64,7 +64,7 @@ def use_style():
         "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": .25,
         "axes.prop_cycle": plt.cycler(color=colours), "legend.frameon": False})
 
-# %% ../nbs/00_core.ipynb #a280b610
+# %% ../nbs/00_core.ipynb #8dbc7a41
 def _stack(clips):
     "A clip (f c h w), several (b f c h w) or a list of clips, as bytes (b f h w c) in numpy."
     if isinstance(clips, (list, tuple)):
@@ -77,7 +77,11 @@ def _stack(clips):
         raise ValueError(f"clips have {clips.shape[2]} channels, expected 1 (grey) or 3 (RGB)")
     return rearrange(to_uint8(clips.cpu()), "b f c h w -> b f h w c").numpy()
 
-# %% ../nbs/00_core.ipynb #4279635c
+def _check_labels(labels, b):
+    if labels is not None and len(labels) != b:
+        raise ValueError(f"labels has {len(labels)} entries, expected {b}, one for each clip")
+
+# %% ../nbs/00_core.ipynb #299259fa
 def show_frames(
     clips, # (f c h w), (b f c h w) or a list of clips, in [-1, 1]
     titles=None, # one per column (frame)
@@ -88,6 +92,7 @@ def show_frames(
     import matplotlib.pyplot as plt
     pixels = _stack(clips)
     b, f = pixels.shape[:2]
+    _check_labels(labels, b)
     wide, high = f * size + (.9 if labels else 0), b * size + .25
     fig, axes = plt.subplots(b, f, figsize=(wide, high), squeeze=False, layout="constrained")
     plt.close(fig) # a notebook would show it twice: now, and as the cell's value
@@ -197,7 +202,7 @@ for (const figure of document.querySelectorAll("figure.vidiffedu-play:not([data-
   set(playing);
 })();"""
 
-# %% ../nbs/00_core.ipynb #216b110a
+# %% ../nbs/00_core.ipynb #6f8c8f21
 def play(
     clips, # (f c h w), several (b f c h w) or a list of clips, in [-1, 1]
     fps=8, # frames per second
@@ -209,8 +214,7 @@ def play(
     "Play clips side by side in any browser, without kernel or codec; a strip without scripts."
     pixels = _stack(clips)
     b, f, h, w, _ = pixels.shape
-    if labels is not None and len(labels) != b:
-        raise ValueError(f"labels has {len(labels)} entries, expected {b}, one for each clip")
+    _check_labels(labels, b)
     if not fps > 0: raise ValueError(f"fps is {fps}, expected a positive number")
     alt = alt or f"{b} clip{'s' * (b > 1)} of {f} frames, {h} by {w} pixels"
     scale = scale or max(1, round(128 / w))

@@ -135,17 +135,17 @@ class Probe(NamedTuple):
         distance, index = error.mean((-4, -3, -2, -1)).min(-1)
         return index, distance
 
-# %% ../nbs/01_data.ipynb #59bfa0b3
+# %% ../nbs/01_data.ipynb #56d26297
 def probe_leaves(
     n, past=2, size=16, # clips, frames seen, height and width in pixels
     q=.7, # probability that the brighter disk is in front
     future=1, # frames to come; the disks overlap in the first
     radius=(2.5, 3.5), # pixels
     depth=(2.75, 3.5), # how far the disks reach into each other in the next frame, in pixels
-    min_contrast=.5, # least difference between the greys of disk, disk and ground
+    min_contrast=.5, # least difference of each disk's grey from the ground's
     generator=None, device=None, # without `device`, the generator's
 ) -> Probe:
-    "Two disks that share no pixel in any past frame and overlap in the next."
+    "A bright and a dark disk on a ground between them: no shared pixel in any past frame, an overlap in the next."
     counts = dict(n=n, past=past, size=size, future=future)
     _check_world(counts, dict(radius=radius, depth=depth), q)
     if depth[1] > 2 * radius[0]:
@@ -169,8 +169,7 @@ def _approach(draw, past, size, radius, depth, gap):
     meeting = draw(-1.5, 1.5, 1, 2) + (size - 1) / 2
     start = meeting + half * toward(angle, apart) - past * velocity
     greys = draw(-1, 1 - 2 * gap, 3).sort(1).values + gap * torch.arange(3, device=r.device)
-    greys = greys.gather(1, draw(0, 1, 3).argsort(1)) # which of the three is the ground: at random
-    return Leaves(start, velocity, r, greys[:, :2].sort(1).values, greys[:, 2])
+    return Leaves(start, velocity, r, greys[:, ::2], greys[:, 1]) # the ground is the middle one
 
 # %% ../nbs/01_data.ipynb #42364d5d
 class Sprites(NamedTuple):
@@ -329,7 +328,7 @@ def _fit(frames, size, channels):
     top, left = [(side - size) // 2 for side in shape]
     return x[..., top:top + size, left:left + size].contiguous()
 
-# %% ../nbs/01_data.ipynb #aec67dbd
+# %% ../nbs/01_data.ipynb #87273ee4
 class VideoFolder(Dataset):
     "Clips (f c h w) in [-1, 1] of all videos below a folder, in a fixed order."
     def __init__(self,
@@ -360,7 +359,7 @@ class VideoFolder(Dataset):
             raise FileNotFoundError(f"root {root} holds no readable video of {span} frames")
 
     def _skip(self, path, why):
-        why = " ".join(str(why).split()) or type(why).__name__ # in one line
+        why = getattr(why, "strerror", None) or " ".join(str(why).split()) or type(why).__name__
         warnings.warn(f"skipped {path}: {why}", stacklevel=3)
 
     def __len__(self): return len(self.clips)

@@ -1,0 +1,77 @@
+"""Chapter 1: how often is the brighter leaf in front? One network for each q and seed, read out at several β and σ_0.
+
+    python nbs/studies/score_frequency.py            all of it: 3 values of q, 3 seeds, about 25 minutes on 2 cores
+    python nbs/studies/score_frequency.py --short    one q, one seed, fewer steps: about a minute
+Writes score_frequency.csv beside this file (or --out): one row a network and sampler setting. Frequencies carry a 95% binomial half-width;
+mean squared distances are to the nearer of the two true outcomes, pixels in [-1, 1]."""
+import argparse, csv, datetime, math, pathlib, platform, subprocess, time
+import torch
+from vidiffedu.core import seeded
+from vidiffedu.data import probe_leaves
+from vidiffedu.nets import BlindUNet
+from vidiffedu.score import BlindDenoiser, draw_next, leaf_stream
+from vidiffedu.train import fit
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+def provenance():
+    "Commit, hardware and date of this run"
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout.strip()
+    info = pathlib.Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    cpu = names[0] if names else platform.processor()
+    return dict(commit=commit or "unknown", hardware=f"{cpu}, {torch.get_num_threads()} threads", date=datetime.date.today().isoformat())
+
+def train(q, seed, steps, batch_size, lr):
+    "A fresh blind denoiser for the world q"
+    torch.manual_seed(seed)
+    model = BlindDenoiser(BlindUNet())
+    started = time.time()
+    run = fit(model, leaf_stream(q), steps=steps, batch_size=batch_size, lr=lr, seed=seed, progress=False)
+    return run.ema, time.time() - started
+
+def measure(model, q, sampler, n, seed=1000):
+    "Frequency and distances on n held-out probes"
+    G = seeded(seed)
+    probe = probe_leaves(n, q=q, generator=G)
+    looks = [0]
+    def denoise(y, past):
+        looks[0] += len(y)
+        return model.denoise(y, past)
+    with torch.no_grad():
+        one = model.denoise(sampler["sigma_0"] * torch.randn(probe.past[:, :1].shape, generator=G), probe.past)
+    which, distance = probe.nearest(draw_next(denoise, probe.past, generator=G, **sampler))
+    p = (which == 0).float().mean().item()
+    return dict(frequency=p, interval=1.96 * math.sqrt(p * (1 - p) / n), n=n, looks=looks[0] / n,
+                sample_mse=distance.mean().item(), one_shot_mse=probe.nearest(one)[1].mean().item())
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--q", type=float, nargs="+", default=[.5, .7, .9])
+    ap.add_argument("--beta", type=float, nargs="+", default=[.2, .5, 1.])
+    ap.add_argument("--sigma-0", type=float, nargs="+", default=[1., 2., 4.])
+    ap.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    ap.add_argument("--steps", type=int, default=5000)
+    ap.add_argument("--batch-size", type=int, default=32)
+    ap.add_argument("--lr", type=float, default=5e-3)
+    ap.add_argument("--n", type=int, default=1000, help="held-out probes, one sample each")
+    ap.add_argument("--out", type=pathlib.Path, default=HERE / "score_frequency.csv")
+    ap.add_argument("--short", action="store_true", help="q = 0.7, seed 0, 1200 steps, 300 probes, β = 0.5; not written unless --out is given")
+    a = ap.parse_args()
+    if a.short: a.q, a.seeds, a.steps, a.n, a.beta = [.7], [0], 1200, 300, [.5]
+    rows, where = [], provenance()
+    for q in a.q:
+        for seed in a.seeds:
+            model, seconds = train(q, seed, a.steps, a.batch_size, a.lr)
+            # σ_0 matched to the modes at every β; at the middle β also the others
+            settings = [(s, b) for s in a.sigma_0 for b in a.beta if s == max(a.sigma_0) or b == sorted(a.beta)[len(a.beta) // 2]]
+            for sigma_0, beta in settings:
+                got = measure(model, q, dict(sigma_0=sigma_0, beta=beta), a.n)
+                rows.append(dict(q=q, seed=seed, sigma_0=sigma_0, beta=beta, **{k: round(v, 6) for k, v in got.items()},
+                                 steps=a.steps, train_seconds=round(seconds), **where))
+                print(*(f"{k} {v:.4g}" for k, v in list(rows[-1].items())[:10]), flush=True)
+            if not a.short or a.out != ap.get_default("out"):
+                with open(a.out, "w", newline="") as f:
+                    table = csv.DictWriter(f, rows[0]); table.writeheader(); table.writerows(rows)
+
+if __name__ == "__main__": main()
