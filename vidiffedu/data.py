@@ -135,13 +135,13 @@ class Probe(NamedTuple):
         distance, index = error.mean((-4, -3, -2, -1)).min(-1)
         return index, distance
 
-# %% ../nbs/01_data.ipynb #56d26297
+# %% ../nbs/01_data.ipynb #7755dc2d
 def probe_leaves(
     n, past=2, size=16, # clips, frames seen, height and width in pixels
     q=.7, # probability that the brighter disk is in front
     future=1, # frames to come; the disks overlap in the first
-    radius=(2.5, 3.5), # pixels
-    depth=(2.75, 3.5), # how far the disks reach into each other in the next frame, in pixels
+    radius=(3., 3.), # pixels
+    depth=(3., 3.), # how far the disks reach into each other in the next frame, in pixels
     min_contrast=.5, # least difference of each disk's grey from the ground's
     generator=None, device=None, # without `device`, the generator's
 ) -> Probe:

@@ -63,7 +63,7 @@ def leaf_stream(q=.7, past=2, size=16, share=.9):
         return torch.cat([probe_leaves(n_probe, past=past, size=size, **how).clip, ordinary])
     return draw
 
-# %% ../nbs/10_score.ipynb #99baa2b1
+# %% ../nbs/10_score.ipynb #95c0b7dd
 def coarse_to_fine(
     denoise, y, past,       # denoise(y, past) -> estimate; y (b,1,c,h,w) noisy; past (b,k,c,h,w)
     h_0=.05, h_max=.3,      # first and largest fraction of the way
@@ -89,24 +89,24 @@ def coarse_to_fine(
         y = torch.where(expand(going, y), y + h * d + expand(gamma, y) * _normal(y, generator), y)
 
 @torch.no_grad()
-def draw_next(denoise, past, sigma_0=3., generator=None, **sampler):
+def draw_next(denoise, past, sigma_0=4., generator=None, **sampler):
     "One draw of the next frame for each past (b, k, c, h, w) -> (b, 1, c, h, w). `sampler` goes to `coarse_to_fine`."
     y = sigma_0 * _normal(past[:, :1], generator)
     y = denoise(y, past) + sigma_0 * _normal(y, generator)              # around the one-look estimate, see below
     for x_hat, _, _ in coarse_to_fine(denoise, y, past, generator=generator, **sampler): pass
     return x_hat
 
-# %% ../nbs/10_score.ipynb #7695ac39
+# %% ../nbs/10_score.ipynb #859c4f5f
 @torch.no_grad()
-def judge_occlusions(denoise, probe, sigma_0=3., generator=None, **sampler):
+def judge_occlusions(denoise, probe, sigma_0=4., generator=None, **sampler):
     """Draw one future for each of n probes. Returns a dict: `frequency` of bright in front, `interval` (its 95% half-width),
 
-    `sample_mse` and `glance_mse` (mean squared distance to the nearer outcome: of the draws; of one look at pure noise of σ_0)."""
-    glance = denoise(sigma_0 * _normal(probe.past[:, :1], generator), probe.past)
+    `sample_mse` and `one_shot_mse` (mean squared distance to the nearer outcome: of the draws; of one look at pure noise of σ_0)."""
+    one_shot = denoise(sigma_0 * _normal(probe.past[:, :1], generator), probe.past)
     which, distance = probe.nearest(draw_next(denoise, probe.past, sigma_0, generator=generator, **sampler))
     p, n = float((which == 0).float().mean()), len(which)
     return dict(frequency=p, interval=1.96 * math.sqrt(max(p * (1 - p), 1 / n) / n), n=n,
-                sample_mse=float(distance.mean()), glance_mse=float(probe.nearest(glance)[1].mean()))
+                sample_mse=float(distance.mean()), one_shot_mse=float(probe.nearest(one_shot)[1].mean()))
 
 # %% ../nbs/10_score.ipynb #fbcbdfc8
 def adaptive_filter(model, y, past, row, col):

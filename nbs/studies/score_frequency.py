@@ -2,7 +2,8 @@
 
     python nbs/studies/score_frequency.py            all of it: 3 values of q, 3 seeds, about 25 minutes on 2 cores
     python nbs/studies/score_frequency.py --short    one q, one seed, fewer steps: about a minute
-Writes score_frequency.csv beside this file (or --out): one row a network and sampler setting. Frequencies carry a 95% binomial half-width;
+Writes score_frequency.csv beside this file (or --out): one row a network and sampler setting; score_curve.csv, the range of the training loss
+over the seeds at q = 0.7; and, of seed 0, the weights that the explorer loads, in ../checkpoints. Frequencies carry a 95% binomial half-width;
 mean squared distances are to the nearer of the two true outcomes, pixels in [-1, 1]."""
 import argparse, csv, datetime, math, pathlib, platform, subprocess, time
 import torch
@@ -10,7 +11,7 @@ from vidiffedu.core import seeded
 from vidiffedu.data import probe_leaves
 from vidiffedu.nets import BlindUNet
 from vidiffedu.score import BlindDenoiser, draw_next, leaf_stream
-from vidiffedu.train import fit
+from vidiffedu.train import fit, save_weights
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -28,7 +29,14 @@ def train(q, seed, steps, batch_size, lr):
     model = BlindDenoiser(BlindUNet())
     started = time.time()
     run = fit(model, leaf_stream(q), steps=steps, batch_size=batch_size, lr=lr, seed=seed, progress=False)
-    return run.ema, time.time() - started
+    return run.ema, run.losses, time.time() - started
+
+def band(curves, path, window=100):
+    "Lowest and highest mean loss over `window` steps, among the seeds"
+    means = torch.stack(curves).unfold(1, window, window).mean(2)
+    with open(path, "w", newline="") as f:
+        table = csv.writer(f); table.writerow(("step", "low", "high"))
+        table.writerows((window * (i + 1), f"{m.min():.5g}", f"{m.max():.5g}") for i, m in enumerate(means.T))
 
 def measure(model, q, sampler, n, seed=1000):
     "Frequency and distances on n held-out probes"
@@ -49,9 +57,9 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--q", type=float, nargs="+", default=[.5, .7, .9])
     ap.add_argument("--beta", type=float, nargs="+", default=[.2, .5, 1.])
-    ap.add_argument("--sigma-0", type=float, nargs="+", default=[1., 2., 4.])
+    ap.add_argument("--sigma-0", type=float, nargs="+", default=[.5, 1., 2., 4.])
     ap.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    ap.add_argument("--steps", type=int, default=5000)
+    ap.add_argument("--steps", type=int, default=3600)
     ap.add_argument("--batch-size", type=int, default=32)
     ap.add_argument("--lr", type=float, default=5e-3)
     ap.add_argument("--n", type=int, default=1000, help="held-out probes, one sample each")
@@ -59,10 +67,12 @@ def main():
     ap.add_argument("--short", action="store_true", help="q = 0.7, seed 0, 1200 steps, 300 probes, β = 0.5; not written unless --out is given")
     a = ap.parse_args()
     if a.short: a.q, a.seeds, a.steps, a.n, a.beta = [.7], [0], 1200, 300, [.5]
-    rows, where = [], provenance()
+    rows, curves, where, keep = [], [], provenance(), not a.short
     for q in a.q:
         for seed in a.seeds:
-            model, seconds = train(q, seed, a.steps, a.batch_size, a.lr)
+            model, losses, seconds = train(q, seed, a.steps, a.batch_size, a.lr)
+            if keep and seed == 0: save_weights(model, HERE.parent / "checkpoints" / f"score_q{round(100 * q)}.safetensors")
+            if q == .7: curves.append(losses)
             # σ_0 matched to the modes at every β; at the middle β also the others
             settings = [(s, b) for s in a.sigma_0 for b in a.beta if s == max(a.sigma_0) or b == sorted(a.beta)[len(a.beta) // 2]]
             for sigma_0, beta in settings:
@@ -70,8 +80,9 @@ def main():
                 rows.append(dict(q=q, seed=seed, sigma_0=sigma_0, beta=beta, **{k: round(v, 6) for k, v in got.items()},
                                  steps=a.steps, train_seconds=round(seconds), **where))
                 print(*(f"{k} {v:.4g}" for k, v in list(rows[-1].items())[:10]), flush=True)
-            if not a.short or a.out != ap.get_default("out"):
+            if keep or a.out != ap.get_default("out"):
                 with open(a.out, "w", newline="") as f:
                     table = csv.DictWriter(f, rows[0]); table.writeheader(); table.writerows(rows)
+    if keep and curves: band(curves, HERE / "score_curve.csv")
 
 if __name__ == "__main__": main()
