@@ -18,7 +18,7 @@ EXPLORERS = [
 def test_explorer_answers_to_the_keyboard(name, control, keys, record_property):
     if not (ROOT / "nbs" / name).is_file(): pytest.skip(f"nbs/{name} is not there")
     with browser.open_notebook(ROOT / "nbs" / name) as nb:
-        nb.run_all(timeout=120)
+        nb.run_all(timeout=300)
         seen = [nb.picture()[0]]
         for key in keys:
             nb.move(control, key)

@@ -91,7 +91,7 @@ import torch
 from .core import seeded
 from .score import coarse_to_fine
 
-# %% ../nbs/10_score.ipynb #bddc6598
+# %% ../nbs/10_score.ipynb #2fc2a2b4
 def _tiles(frames, across, gap=1): # (n, h, w) in [-1, 1] -> one picture in [0, 1]
     padded = np.pad((np.asarray(frames) + 1) / 2, ((0, -len(frames) % across), (0, gap), (0, gap)), constant_values=1.)
     rows = [np.concatenate(list(padded[i:i + across]), 1) for i in range(0, len(padded), across)]
@@ -101,7 +101,7 @@ def leaf_explorer(
     models, # {q: BlindDenoiser trained in a world with this q}
     probe, # the Probe whose clips to choose from
     n_samples=32, # futures drawn
-    sigma_0=2., # where the sampler starts, in pixel units
+    sigma_0=4., # where the sampler starts, in pixel units
 ):
     "Chapter 1: a noisy next frame and what a blind denoiser makes of it; below, futures drawn from coarse to fine, counted."
     def at(clip): return probe.past[clip:clip + 1], probe.outcomes[clip:clip + 1]
