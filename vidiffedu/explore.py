@@ -94,7 +94,7 @@ from .nets import BlindUNet
 from .score import BlindDenoiser, coarse_to_fine
 from .train import load_weights
 
-# %% ../nbs/10_score.ipynb #81bc96d2
+# %% ../nbs/10_score.ipynb #83f4eca7
 def _tiles(frames, across, gap=1): # (n, h, w) in [-1, 1] -> one picture in [0, 1]
     padded = np.pad((np.asarray(frames) + 1) / 2, ((0, -len(frames) % across), (0, gap), (0, gap)), constant_values=1.)
     rows = [np.concatenate(list(padded[i:i + across]), 1) for i in range(0, len(padded), across)]
@@ -109,20 +109,19 @@ def leaf_explorer(
     models, # {q: BlindDenoiser trained in a world with this q}
     probe, # the Probe whose clips to choose from
     n_samples=32, # futures drawn
-    sigma_0=4., # where the sampler starts, in pixel units
 ):
     "Chapter 1: a noisy next frame and what a blind denoiser makes of it; below, futures drawn from coarse to fine, counted."
     def at(clip): return probe.past[clip:clip + 1], probe.outcomes[clip:clip + 1]
 
     @torch.no_grad()
-    def draw(clip, log_sigma, q, h_0, beta):
+    def draw(clip, log_sigma, q, sigma_0, h_0, beta):
         past, both = at(clip)
         y = both[:, 0] + 10**log_sigma * torch.randn(both[:, 0].shape, generator=seeded(clip))
         x_hat = models[q].denoise(y, past)
         return _tiles(torch.cat([past[0], y[0], x_hat[0], both[0, :, 0]])[:, 0].clamp(-1, 1), 6)
 
     @torch.no_grad()
-    def refine(clip, log_sigma, q, h_0, beta):
+    def refine(clip, log_sigma, q, sigma_0, h_0, beta):
         (past, _), g, denoise = at(clip), seeded(clip), models[q].denoise
         past = past.expand(n_samples, -1, -1, -1, -1)
         noise = [sigma_0 * torch.randn(past[:, :1].shape, generator=g) for _ in range(2)]
@@ -138,6 +137,7 @@ def leaf_explorer(
         clip=ipywidgets.IntSlider(0, min=0, max=len(probe.past) - 1, description="clip", **wide),
         log_sigma=slider(0., min=-1.5, max=.5, step=.1, description="noise: log₁₀ σ", **wide),
         q=ipywidgets.SelectionSlider(options=sorted(models), value=sorted(models)[len(models) // 2], description="q of the world", **wide),
+        sigma_0=slider(4., min=.25, max=5., step=.25, description="sampler: σ₀", **wide),
         h_0=slider(.05, min=.02, max=.3, step=.01, description="sampler: h₀", **wide),
         beta=slider(.5, min=.2, max=1., step=.1, description="sampler: β", **wide))
     alt = "two past frames, the noisy next frame, the estimate, and the two possible outcomes, bright and dark in front"

@@ -13,11 +13,12 @@ from .core import check_video, expand
 from .denoise import to_noise, to_score, to_velocity
 from .paths import check_time
 
-# %% ../nbs/06_sample.ipynb #b745bd33
+# %% ../nbs/06_sample.ipynb #1e756172
 def ddim_step(path, x_t, x_hat, t, s, y=None, eta=0., generator=None, **_):
     "Eq. 1 [song2021ddim]: from time t to s, both (b, f). `eta` = 0 is deterministic, 1 is DDPM."
     a_t, c_t, a_s, c_s = path.a(t), path.c(t), path.a(s), path.c(s)
-    kept = a_t * c_s / torch.where(c_t > 0, a_s * c_t, 1.)
+    scale = a_s * c_t
+    kept = a_t * c_s / torch.where(scale > 0, scale, 1.)
     fresh = torch.where(c_t > 0, eta * c_s * (1 - kept**2).clamp_min(0).sqrt(), c_s)
     old = (c_s**2 - fresh**2).clamp_min(0).sqrt()
     x_s = path.mean(x_hat, s, y) + expand(old, x_t) * to_noise(path, x_t, x_hat, t, y)

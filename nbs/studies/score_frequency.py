@@ -1,16 +1,16 @@
 """Chapter 1: how often is the brighter leaf in front? One network for each q and seed, read out at several β and σ_0.
 
-    python nbs/studies/score_frequency.py            all of it: 3 values of q, 3 seeds, about 25 minutes on 2 cores
+    python nbs/studies/score_frequency.py            all of it: 3 values of q, 3 seeds, about 25 minutes on one core
     python nbs/studies/score_frequency.py --short    one q, one seed, fewer steps: about a minute
 Writes score_frequency.csv beside this file (or --out): one row a network and sampler setting; score_curve.csv, the range of the training loss
-over the seeds at q = 0.7; and, of seed 0, the weights that the explorer loads, in ../checkpoints. Frequencies carry a 95% binomial half-width;
+over the seeds at q = 0.7; and, of seed 0, the weights that the explorer loads, in ../checkpoints. Frequencies carry a 95% interval (low, high);
 mean squared distances are to the nearer of the two true outcomes, pixels in [-1, 1]."""
-import argparse, csv, datetime, math, pathlib, platform, subprocess, time
+import argparse, csv, datetime, pathlib, platform, subprocess, time
 import torch
 from vidiffedu.core import seeded
 from vidiffedu.data import probe_leaves
 from vidiffedu.nets import BlindUNet
-from vidiffedu.score import BlindDenoiser, draw_next, leaf_stream
+from vidiffedu.score import BlindDenoiser, judge_occlusions, leaf_stream
 from vidiffedu.train import fit, save_weights
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -31,27 +31,22 @@ def train(q, seed, steps, batch_size, lr):
     run = fit(model, leaf_stream(q), steps=steps, batch_size=batch_size, lr=lr, seed=seed, progress=False)
     return run.ema, run.losses, time.time() - started
 
-def band(curves, path, window=100):
+def band(curves, path, where, window=100):
     "Lowest and highest mean loss over `window` steps, among the seeds"
     means = torch.stack(curves).unfold(1, window, window).mean(2)
     with open(path, "w", newline="") as f:
-        table = csv.writer(f); table.writerow(("step", "low", "high"))
-        table.writerows((window * (i + 1), f"{m.min():.5g}", f"{m.max():.5g}") for i, m in enumerate(means.T))
+        rows = [dict(step=window * (i + 1), low=f"{m.min():.5g}", high=f"{m.max():.5g}", **where) for i, m in enumerate(means.T)]
+        table = csv.DictWriter(f, rows[0]); table.writeheader(); table.writerows(rows)
 
 def measure(model, q, sampler, n, seed=1000):
-    "Frequency and distances on n held-out probes"
+    "Frequency with its interval, looks a sample and distances, on n held-out probes"
     G = seeded(seed)
-    probe = probe_leaves(n, q=q, generator=G)
-    looks = [0]
+    probe, looks = probe_leaves(n, q=q, generator=G), []
     def denoise(y, past):
-        looks[0] += len(y)
+        looks.append(1)
         return model.denoise(y, past)
-    with torch.no_grad():
-        one = model.denoise(sampler["sigma_0"] * torch.randn(probe.past[:, :1].shape, generator=G), probe.past)
-    which, distance = probe.nearest(draw_next(denoise, probe.past, generator=G, **sampler))
-    p = (which == 0).float().mean().item()
-    return dict(frequency=p, interval=1.96 * math.sqrt(p * (1 - p) / n), n=n, looks=looks[0] / n,
-                sample_mse=distance.mean().item(), one_shot_mse=probe.nearest(one)[1].mean().item())
+    found = judge_occlusions(denoise, probe, generator=G, **sampler)
+    return dict(looks=len(looks) - 2, **found)       # one for the one-shot estimate, one for the start
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -83,6 +78,6 @@ def main():
             if keep or a.out != ap.get_default("out"):
                 with open(a.out, "w", newline="") as f:
                     table = csv.DictWriter(f, rows[0]); table.writeheader(); table.writerows(rows)
-    if keep and curves: band(curves, HERE / "score_curve.csv")
+    if keep and curves: band(curves, HERE / "score_curve.csv", dict(seeds=" ".join(map(str, a.seeds)), **where))
 
 if __name__ == "__main__": main()

@@ -4,10 +4,10 @@ A network that sees k past frames has met the small leaf only if k >= 3, and kno
 seeds we measure, on held-out clips:
   error     squared error of the one-shot estimate on the pixels where the leaf comes out, over that of a picture without the leaf
             (0: foreseen exactly, 1: as bad as forgetting it)
-  kept      share of samples nearer to the true frame than to the same frame without the leaf, with a 95% binomial half-width
+  kept      share of samples nearer to the true frame than to the same frame without the leaf, with a 95% interval (low, high)
   rest_mse  squared error of the one-shot estimate on all other pixels: the large leaf, whose velocity k = 1 cannot know
 
-    python nbs/studies/score_memory.py            4 memories, 3 seeds, about 20 minutes on 2 cores
+    python nbs/studies/score_memory.py            4 memories, 3 seeds, about 20 minutes on one core
     python nbs/studies/score_memory.py --short    k = 2 and 5, one seed, fewer steps: about a minute
 Writes score_memory.csv beside this file (or --out)."""
 import argparse, csv, math, pathlib, time
@@ -15,7 +15,7 @@ import torch
 from vidiffedu.core import seeded
 from vidiffedu.data import Leaves, Probe, draw_leaves, moving_leaves
 from vidiffedu.nets import BlindUNet
-from vidiffedu.score import BlindDenoiser, draw_next
+from vidiffedu.score import BlindDenoiser, draw_next, wilson
 from vidiffedu.train import fit
 from score_frequency import HERE, provenance
 
@@ -63,8 +63,9 @@ def measure(model, past, n, sampler, seed=1000):
     out = probe.overlap
     error = (one - truth)[out].square().mean() / (without - truth)[out].square().mean()
     which, _ = probe.nearest(draw_next(model.denoise, seen, generator=G, **sampler))
-    kept = (which == 0).float().mean().item()
-    return dict(error=error.item(), kept=kept, interval=1.96 * math.sqrt(kept * (1 - kept) / n), n=n,
+    k = int((which == 0).sum())
+    low, high = wilson(k, n)
+    return dict(error=error.item(), kept=k / n, low=low, high=high, n=n,
                 rest_mse=(one - truth)[~out].square().mean().item())
 
 def train(past, seed, steps, batch_size, lr):
@@ -97,7 +98,7 @@ def main():
             got = measure(model, past, a.n, sampler)
             rows.append(dict(past=past, seed=seed, **{k: round(v, 6) for k, v in got.items()}, steps=a.steps,
                              **sampler, train_seconds=round(seconds), **where))
-            print(*(f"{k} {v:.4g}" for k, v in list(rows[-1].items())[:7]), flush=True)
+            print(*(f"{k} {v:.4g}" for k, v in list(rows[-1].items())[:8]), flush=True)
             if not a.short or a.out != ap.get_default("out"):
                 with open(a.out, "w", newline="") as f:
                     table = csv.DictWriter(f, rows[0]); table.writeheader(); table.writerows(rows)
