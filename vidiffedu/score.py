@@ -63,7 +63,8 @@ def leaf_stream(q=.7, past=2, size=16, share=.9):
         return torch.cat([probe_leaves(n_probe, past=past, size=size, **how).clip, ordinary])
     return draw
 
-# %% ../nbs/10_score.ipynb #95c0b7dd
+# %% ../nbs/10_score.ipynb #b599ef95
+@torch.no_grad()
 def coarse_to_fine(
     denoise, y, past,       # denoise(y, past) -> estimate; y (b,1,c,h,w) noisy; past (b,k,c,h,w)
     h_0=.05, h_max=.3,      # first and largest fraction of the way
