@@ -28,7 +28,7 @@ def png(
     Image.fromarray(image.repeat(scale, 0).repeat(scale, 1)).save(buffer, "PNG")
     return buffer.getvalue()
 
-# %% ../nbs/09_explore.ipynb #88e57aba
+# %% ../nbs/09_explore.ipynb #acf31d86
 class Explorer:
     "Controls above a picture: `draw` answers each move at once, `refine` improves it until the next move."
     def __init__(self,
@@ -40,7 +40,7 @@ class Explorer:
     ):
         self.draw, self.refine, self.controls, self.scale = draw, refine, controls, scale
         self.task, self.moves = None, 0
-        self.picture, self.slow = (ipywidgets.Image(alt=alt, layout={"max_width": "100%"}) for _ in range(2))
+        self.picture, self.slow = (ipywidgets.Image(tooltip=alt, layout={"max_width": "100%"}) for _ in range(2))
         self.note = ipywidgets.HTML()
         self.picture.add_class("vidiffedu-picture")
         self.slow.add_class("vidiffedu-refined")
