@@ -28,24 +28,25 @@ def png(
     Image.fromarray(image.repeat(scale, 0).repeat(scale, 1)).save(buffer, "PNG")
     return buffer.getvalue()
 
-# %% ../nbs/09_explore.ipynb #acf31d86
+# %% ../nbs/09_explore.ipynb #ec60a59f
 class Explorer:
     "Controls above a picture: `draw` answers each move at once, `refine` improves it until the next move."
     def __init__(self,
         draw, # draw(**values) -> PNG bytes, (h,w) or (h,w,3) image; keep it under 150 ms
         controls, # {name of the argument: an ipywidgets control with a description}
         refine=None, # refine(**values) -> generator of (picture, text), each piece of work under 100 ms
-        alt="the explorer's picture", # what the picture shows, for readers who cannot see it
+        alt="the explorer's picture", # what the picture shows: a caption, for all readers
         scale=1, # screen pixels for each pixel
     ):
         self.draw, self.refine, self.controls, self.scale = draw, refine, controls, scale
         self.task, self.moves = None, 0
-        self.picture, self.slow = (ipywidgets.Image(tooltip=alt, layout={"max_width": "100%"}) for _ in range(2))
+        self.picture, self.slow = (ipywidgets.Image(layout={"max_width": "100%"}) for _ in range(2))
         self.note = ipywidgets.HTML()
         self.picture.add_class("vidiffedu-picture")
         self.slow.add_class("vidiffedu-refined")
         below = [self.slow, self.note] if refine else []
-        self.widget = ipywidgets.VBox([*controls.values(), self.picture, *below])
+        self.caption = ipywidgets.HTML(html.escape(alt))    # an Image widget has no alt text of its own
+        self.widget = ipywidgets.VBox([*controls.values(), self.picture, self.caption, *below])
         self.widget.add_class("vidiffedu-explorer")
         for control in controls.values(): control.observe(self._moved, "value")
         self._moved()
