@@ -153,7 +153,7 @@ from .oracle import Points
 from .paths import VP
 from .sample import ddpm_step, sample
 
-# %% ../nbs/12_vector.ipynb #504a9f19
+# %% ../nbs/12_vector.ipynb #d1f5c59c
 def leaf_fan(n=8, ways=32, f=6, size=16, seed=0): # -> (n ways, f, 1, size, size)
     "n leaves, each in the middle of frame 0, each going `ways` ways, once each."
     leaves = scatter_leaves(n, f, size, disks=(1, 1), radius=(2.5, 3.5), speed=(1.2, 1.2), generator=seeded(seed))
@@ -165,6 +165,20 @@ def leaf_fan(n=8, ways=32, f=6, size=16, seed=0): # -> (n ways, f, 1, size, size
 
 _clean = {"none": (), "the first": (0,), "the first two": (0, 1), "the ends": (0, -1), "the last": (-1,)}
 
+def _sloping(f, clean, level, slope): # -> t (1, f)
+    t = (level + slope * (torch.arange(f) / (f - 1) - .5)).clamp(0, 1)
+    t[list(_clean[clean])] = 0
+    return t[None]
+
+def _walk(denoise, path, x_s, t, generator, rows=30, every=5):
+    "From x_s at times t (1, f) to clean clips by ancestral steps, even in asinh(σ/0.03); yields after `every` rows."
+    sigma = .03 * torch.sinh(torch.linspace(1, 0, rows + 1)[:, None, None].double() * torch.asinh(path.sigma(t.double()) / .03))
+    ts = path.time_at(sigma).clamp(0, 1).expand(-1, len(x_s), -1)
+    for i in range(0, rows, every):
+        x_s = sample(denoise, path, x_s, ts[i:i + every + 1], step=ddpm_step, generator=generator)
+        yield x_s
+
+# %% ../nbs/12_vector.ipynb #f0322ddd
 def vector_explorer(
     points=None, # clips (m, f, 1, h, w) that the world consists of; None: `leaf_fan()`
     n_draws=16, # draws below, five of them shown
@@ -175,11 +189,9 @@ def vector_explorer(
     single = Points(rearrange(points, "m f c h w -> f m 1 c h w")).denoiser(path)
     together, chosen = world.denoiser(path), torch.arange(0, len(points), max(1, len(points) // 24) + 2)
 
-    def noisy(clip, clean, level, slope):
-        t = (level + slope * (torch.arange(f) / (f - 1) - .5)).clamp(0, 1)
-        t[list(_clean[clean])] = 0
-        x = points[chosen[clip]][None]
-        return x, t[None], path.perturb(x, t[None], generator=seeded(clip))[0]
+    def noisy(clip, **times):
+        x, t = points[chosen[clip]][None], _sloping(f, **times)
+        return x, t, path.perturb(x, t, generator=seeded(clip))[0]
 
     def draw(**values):
         x, t, x_t = noisy(**values)
@@ -191,12 +203,10 @@ def vector_explorer(
     def refine(**values):
         x, t, x_t = noisy(**values)
         p = float(world.responsibilities(path)(x_t, t)[0, chosen[values["clip"]]])
-        sigma = .03 * torch.sinh(torch.linspace(1, 0, 31)[:, None, None].double() * torch.asinh(path.sigma(t.double()) / .03))
-        x_s, ts, g = x_t.expand(n_draws, -1, -1, -1, -1), path.time_at(sigma), seeded(values["clip"] + 1)
-        for i in range(0, 30, 5):
-            x_s = sample(together, path, x_s, ts[i:i + 6].expand(-1, n_draws, -1).clamp(0, 1), step=ddpm_step, generator=g)
+        for x_s in _walk(together, path, x_t.expand(n_draws, -1, -1, -1, -1), t, seeded(values["clip"] + 1)):
             right = int(((x_s - x).square().mean((1, 2, 3, 4)) < 1e-3).sum())
-            yield _tiles(rearrange(x_s[:5, :, 0].clamp(-1, 1), "k f h w -> (k f) h w"), f), f"{right} of {n_draws} draws are the true clip; its exact probability is {p:.2f}"
+            text = f"{right} of {n_draws} draws are the true clip; its exact probability is {p:.2f}"
+            yield _tiles(rearrange(x_s[:5, :, 0].clamp(-1, 1), "k f h w -> (k f) h w"), f), text
 
     wide = dict(style={"description_width": "9em"}, layout={"width": "30em"})
     controls = dict(
@@ -216,9 +226,9 @@ from .paths import VP
 from .sample import heun_step, sample
 from .times import even_noise
 
-# %% ../nbs/13_masks.ipynb #35b89c1b
+# %% ../nbs/13_masks.ipynb #b86e33f0
 def masks_explorer(
-    clips=None, # (n, 6, 1, h, w), all clips that there are; None: `lattice_leaves()`
+    clips=None, # (n, f, 1, h, w), all clips that there are; None: `lattice_leaves()`
     n_samples=4, # completions drawn each way
     steps=20,
 ):

@@ -72,15 +72,15 @@ def fill_by_replacement(
     start = expand(path.a(ts[:1]), x) * x + expand(path.c(ts[:1]), x) * noise      # unknown frames: x = 0
     return sample(denoise, path, start, ts, step=replacing(step, x, known), generator=generator, progress=progress)
 
-# %% ../nbs/13_masks.ipynb #dcf6707e
+# %% ../nbs/13_masks.ipynb #05f5c3ac
 def lattice_leaves(size=16):
-    "All 324 clips of one leaf on a lattice, 36 places by 9 velocities -> (324, 6, 1, size, size). One known frame leaves up to 9, two leave 1."
+    "All 324 clips of one leaf on a lattice, 36 places by 9 velocities -> (324, 5, 1, size, size). One known frame leaves up to 9, two leave 1."
     unit = 1.5 * size / 16                                                        # of places and of velocities, in pixels
     place, velocity = (torch.arange(6) - 2.5) * unit + (size - 1) / 2, torch.tensor([-1., 0., 1.]) * unit
     start = torch.cartesian_prod(place, place, velocity, velocity)[:, None]       # (n, 1 leaf, 4)
     at, v = start.split(2, -1)
     one = torch.ones(len(start), 1)
-    return draw_leaves(Leaves(at - 3 * v, v, 3 * size / 16 * one, one, -.6 * one[:, 0]), 6, size)
+    return draw_leaves(Leaves(at - 2 * v, v, 3 * size / 16 * one, one, -one[:, 0]), 5, size)
 
 # %% ../nbs/13_masks.ipynb #d6be11b6
 def _fair_crps(samples, target):

@@ -24,9 +24,9 @@ def ptss(b, f, p=.2, per_clip=True, generator=None, device=None, dtype=torch.flo
     coin = torch.rand(b if per_clip else 1, 1, **how) < p
     return torch.where(coin, independent(b, f, dtype=dtype, **how), shared(b, f, dtype=dtype, **how))
 
-# %% ../nbs/04_times.ipynb #ac0ddb52
+# %% ../nbs/04_times.ipynb #ae0e51c3
 def random_mask(b, f, max_known=4, p_uncond=.25, generator=None, device=None):
-    "Random known frames [hoppe2022ramvid, sec. 3.2] -> known (b, f) bool: none with probability `p_uncond`, else k ~ U{1..max_known} of them."
+    "Random known frames [hoppe2022ramvid, sec. 2.2] -> known (b, f) bool: none with probability `p_uncond`, else k ~ U{1..max_known} of them."
     if not 1 <= max_known < f:
         raise ValueError(f"max_known: got {max_known} with {f} frames, expected 1 to {f - 1}: a frame must stay unknown")
     if not 0 <= p_uncond <= 1: raise ValueError(f"p_uncond: got {p_uncond}, expected a probability in [0, 1]")

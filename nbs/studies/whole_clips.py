@@ -10,6 +10,7 @@ import argparse, csv, datetime, functools, pathlib, platform, subprocess, time
 import torch
 from vidiffedu.core import seeded
 from vidiffedu.data import bouncing, drifting_leaf
+from vidiffedu.denoise import FromV, v_weight
 from vidiffedu.masks import RaMViD, fill_by_replacement, judge_fill, mask_times
 from vidiffedu.nets import JoinedUNet
 from vidiffedu.paths import VP
@@ -31,8 +32,9 @@ ARMS = {                                                          # network -> m
     "masks_p0": functools.partial(ramvid, p_uncond=0.),
     "masks_p0.75": functools.partial(ramvid, p_uncond=.75),
     "masks_times": functools.partial(fvdm, times=mask_times),
+    "masks_v": lambda net: RaMViD(FromV(net, PATH), PATH, weight=v_weight(PATH)),        # as "masks", but the network predicts v
 }
-SAVED = {"scalar": "scalar_leaves", "ptss0.2": "vector_leaves", "masks": "masks_leaves", "sprites": "vector_sprites"}
+SAVED = {"ptss1": "vector_leaves", "masks": "masks_leaves", "sprites": "vector_sprites"}
 
 def provenance():
     "Commit, hardware and date of this run"
@@ -43,13 +45,13 @@ def provenance():
     return dict(commit=commit or "unknown", hardware=f"{cpu}, {torch.get_num_threads()} threads", date=datetime.date.today().isoformat())
 
 def leaves(n, generator=None): return drifting_leaf(n, generator=generator)
-def sprites(n, generator=None): return bouncing(n, 5, 16, generator=generator)
+def sprites(n, generator=None): return bouncing(n, 5, 16, kinds=(0,), generator=generator)
 
 def train(make, seed, steps, batch_size, lr, draw=leaves):
     "A fresh network for an arm -> run (its `ema` is the model), seconds"
     torch.manual_seed(seed)
     started = time.time()
-    run = fit(make(JoinedUNet(frames=5)), draw, steps=steps, batch_size=batch_size, lr=lr, ema=.995, seed=seed, progress=False)
+    run = fit(make(JoinedUNet(frames=draw(1).shape[1])), draw, steps=steps, batch_size=batch_size, lr=lr, ema=.995, seed=seed, progress=False)
     return run, time.time() - started
 
 def replacement(model):
@@ -135,7 +137,8 @@ def main():
                 if seed == a.seeds[0]: add(a.out, [dict(arm=arm, seed=seed, **row, **where) for row in constants(a.n)])
                 continue
             if arm == "sprites" and seed: continue                # one network, for pictures
-            run, seconds = train(ARMS.get(arm, ARMS["ptss1"]), seed, a.steps, a.batch_size, a.lr, sprites if arm == "sprites" else leaves)
+            steps = 2 * a.steps if arm == "sprites" else a.steps
+            run, seconds = train(ARMS.get(arm, ARMS["ptss1"]), seed, steps, a.batch_size, a.lr, sprites if arm == "sprites" else leaves)
             if a.keep: save_weights(run.ema, a.keep / f"{arm}_{seed}.safetensors")
             if not a.short:
                 curve(a.out.with_name(a.out.stem + "_curve.csv"), arm, seed, run.losses, where)
