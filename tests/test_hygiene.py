@@ -56,7 +56,9 @@ class Findings(Reporter):
 def test_no_undefined_names(path):
     found = Findings()
     check(path.read_text(), str(path.relative_to(ROOT)), found)
-    unwanted = [line for line in found.lines if "imported but unused" not in line and "f-string is missing" not in line]
+    fine = ["imported but unused", "f-string is missing"]
+    if path.stem == "explore": fine.append("redefinition of unused")          # every chapter brings the imports that its explorer needs
+    unwanted = [line for line in found.lines if not any(text in line for text in fine)]
     assert not unwanted, "\n".join(unwanted)
 
 
