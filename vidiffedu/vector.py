@@ -34,7 +34,7 @@ def _rows(timetable, steps, known):
     rows = max(map(len, tables))
     return torch.stack([F.pad(ts, (0, 0, 0, rows - len(ts))) for ts in tables], 1)[:, which]
 
-# %% ../nbs/12_vector.ipynb #0067efec
+# %% ../nbs/12_vector.ipynb #c6edbc5c
 @torch.no_grad()
 def fill_frames(
     denoise, path,             # denoise(x_t, t, None) -> estimate, t (b, f)
@@ -46,7 +46,7 @@ def fill_frames(
 ):  # (b, f, c, h, w)
     "Sample the unknown frames given the known ones, which stay at t = 0."
     known = known_frames(known, x)
-    ts = _rows(timetable or even_noise(path), steps, known).to(x.device)
+    ts = _rows(timetable or even_noise(path), steps, known)
     noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
     start = torch.where(expand(known, x), x, expand(path.c(ts[0]), x) * noise)
     return sample(denoise, path, start, ts, step=step, clip=clip, generator=generator, progress=progress)
