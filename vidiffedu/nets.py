@@ -369,7 +369,7 @@ def ramvid_unet(
     "The network of [hoppe2022ramvid] for 64x64 frames: width 128, attention at 16x16 and 8x8."
     return VideoUNet(**dict(dict(channels=3, width=128, mults=(1, 2, 3, 4), blocks=blocks, attention=(2, 3), heads=4), **changes))
 
-# %% ../nbs/07_nets.ipynb #f9a3738d
+# %% ../nbs/07_nets.ipynb #8478f22e
 class _Gelu(torch.autograd.Function):
     "GELU in its tanh form is h sigmoid(k (h + .044715 h³)), k = 2 sqrt(2/π): a sigmoid costs a CPU less than a tanh"
     @staticmethod
@@ -385,7 +385,7 @@ class _Gelu(torch.autograd.Function):
         if torch.is_grad_enabled(): return torch.autograd.grad(F.gelu(h, approximate="tanh"), h, g, create_graph=True)[0]
         k = h.new_tensor(2 * math.sqrt(2 / math.pi))
         slope = torch.addcmul(k, h, h, value=3 * .044715 * k.item()).mul_(h)
-        return torch.addcmul(s, torch.addcmul(s, s, s, value=-1), slope).mul_(g)
+        return torch.ops.aten.sigmoid_backward(slope, s).add_(s).mul_(g)
 
 def _gelu(h): return _Gelu.apply(h) if _by_hand(h) else F.gelu(h, approximate="tanh")
 
