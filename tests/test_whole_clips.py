@@ -202,4 +202,6 @@ def test_wrong_input(world, clip, method):
     assert complaint(model.forecast, clip, 0).startswith("n_frames")
     assert complaint(RaMViD(None, max_known=4).loss, torch.zeros(2, 4, 1, 4, 4)).startswith("max_known")
     assert complaint(model.loss, torch.full((2, 6, 1, 4, 4), 3.)).startswith("clip")
+    for t in (torch.tensor(.5), torch.rand(1), torch.rand(1, 3)):
+        assert complaint(RaMViD(lambda x, t, c: x).denoise, clip, t, None).startswith("t: got shape")
     assert "t has shape" in complaint(FVDM(lambda x, t, c: expand(t, x) * x).denoise, clip, torch.rand(1, 3), None)

@@ -21,7 +21,7 @@ def mask_times(b, f, max_known=4, p_uncond=.25, generator=None, device=None):
     known = random_mask(b, f, max_known, p_uncond, generator=generator, device=device)
     return shared(b, f, generator=generator, device=device).masked_fill(known, 0)
 
-# %% ../nbs/13_masks.ipynb #8e3d3dfc
+# %% ../nbs/13_masks.ipynb #2171fa44
 class RaMViD(ClipMethod):
     "Random-mask video diffusion [hoppe2022ramvid]: known frames go in clean, and the network has to see by itself which they are."
     def __init__(self,
@@ -38,6 +38,7 @@ class RaMViD(ClipMethod):
     def denoise(self, x_t, t, y=None):
         "E[x | x_t]: x_t (b, f, c, h, w), t (b, f), 0 on known frames; the network is told the largest of a clip's times only."
         t = torch.as_tensor(t, device=x_t.device)
+        if t.shape != x_t.shape[:2]: raise ValueError(f"t: got shape {tuple(t.shape)}, expected {tuple(x_t.shape[:2])}, a time for every frame")
         x_hat = self.net(x_t, t.amax(1), None)
         return torch.where(expand(t == 0, x_t), x_t, x_hat)
 
