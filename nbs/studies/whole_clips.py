@@ -6,8 +6,9 @@
 Writes whole_clips.csv beside this file (or --out), one row an arm, seed, task and metric, with the 95% interval over test clips (low, high); rows that
 are there already are kept, not run again. whole_clips_curve.csv: the range of the training loss over seeds. Of seed 0, the weights that the lessons
 load with VIDIFFEDU_FAST=1, in ../checkpoints. Squared errors are of one sample a clip, pixels in [-1, 1]; `crps` is the fair score of 8 samples."""
-import argparse, csv, datetime, functools, pathlib, platform, subprocess, time
+import argparse, csv, functools, pathlib, time
 import torch
+from score_frequency import provenance
 from vidiffedu.core import seeded
 from vidiffedu.data import bouncing, drifting_leaf
 from vidiffedu.denoise import FromV, v_weight
@@ -35,14 +36,6 @@ ARMS = {                                                          # network -> m
     "masks_v": lambda net: RaMViD(FromV(net, PATH), PATH, weight=v_weight(PATH)),        # as "masks", but the network predicts v
 }
 SAVED = {"ptss1": "vector_leaves", "masks": "masks_leaves", "sprites": "vector_sprites"}
-
-def provenance():
-    "Commit, hardware and date of this run"
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True).stdout.strip()
-    info = pathlib.Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    cpu = names[0] if names else platform.processor()
-    return dict(commit=commit or "unknown", hardware=f"{cpu}, {torch.get_num_threads()} threads", date=datetime.date.today().isoformat())
 
 def leaves(n, generator=None): return drifting_leaf(n, generator=generator)
 def sprites(n, generator=None): return bouncing(n, 5, 16, kinds=(0,), generator=generator)
