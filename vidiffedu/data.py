@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['Leaves', 'draw_leaves', 'scatter_leaves', 'moving_leaves', 'drifting_leaf', 'Probe', 'probe_leaves', 'Sprites',
-           'bouncing_state', 'bouncing_roll', 'draw_sprites', 'bouncing', 'VideoFolder']
+           'bouncing_state', 'bouncing_roll', 'draw_sprites', 'bouncing', 'turning_leaf', 'VideoFolder']
 
 # %% ../nbs/01_data.ipynb #c2a291e8
 import math, re, warnings
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, torch, torch.nn.functional as F
@@ -128,24 +129,24 @@ def drifting_leaf(
 
 # %% ../nbs/01_data.ipynb #75cd66ac
 class Probe(NamedTuple):
-    "Pasts in which two disks have not met, and the two futures that nothing seen decides."
+    "Pasts that leave several futures open, all of them, and the one that came."
     past: torch.Tensor # (n k 1 h w)
-    outcomes: torch.Tensor # (n 2 future 1 h w): [brighter disk in front, darker in front]
-    bright_on_top: torch.Tensor # (n,) bool: which of them happened
+    outcomes: torch.Tensor # (n m future 1 h w): the m futures that can be
+    happened: torch.Tensor # (n,) index of the one that came
 
     @property
     def clip(self):
         "What happened: (n k+future 1 h w)."
         row = torch.arange(len(self.past), device=self.past.device)
-        return torch.cat([self.past, self.outcomes[row, (~self.bright_on_top).long()]], 1)
+        return torch.cat([self.past, self.outcomes[row, self.happened]], 1)
 
     @property
     def overlap(self):
-        "Where the two futures differ: (n future 1 h w) bool."
+        "Where the first two futures differ: (n future 1 h w) bool."
         return self.outcomes[:, 0] != self.outcomes[:, 1]
 
     def nearest(self, x):
-        "For `x` (... n future 1 h w): index of the nearer outcome, mean squared error to it."
+        "For `x` (... n future 1 h w): index of the nearest outcome, mean squared error to it."
         error = (rearrange(x, "... n f c h w -> ... n 1 f c h w") - self.outcomes).square()
         distance, index = error.mean((-4, -3, -2, -1)).min(-1)
         return index, distance
@@ -171,7 +172,7 @@ def probe_leaves(
     front = _approach(draw, past, size, radius, depth, min_contrast) # the brighter disk is last
     back = Leaves(*(value.flip(1) for value in front[:4]), front.ground)
     films = torch.stack([draw_leaves(world, past + future, size) for world in (front, back)], 1)
-    return Probe(films[:, 0, :past], films[:, :, past:], draw(0, 1) < q)
+    return Probe(films[:, 0, :past], films[:, :, past:], (draw(0, 1) >= q).long()) # outcome 0: the brighter in front
 
 def _approach(draw, past, size, radius, depth, gap):
     r, angle, tilt = draw(*radius, 2), draw(0, 2 * math.pi), draw(-.5, .5)
@@ -287,6 +288,31 @@ def bouncing(
     track = [state.position[:, None]]
     if f > 1: track.append(bouncing_roll(state, f - 1, generator)[0])
     return draw_sprites(state, torch.cat(track, 1))
+
+# %% ../nbs/01_data.ipynb #4ded98b6
+def turning_leaf(
+    n, past=2, size=16, # clips, frames seen (at least two), height and width in pixels
+    q=.7, # probability of going straight on, at every frame to come
+    future=1, # frames to come, at most 6
+    radius=(3., 3.), speed=(2.5, 2.5), # pixels, pixels per frame
+    turn=90., # degrees to the left
+    generator=None, device=None, # without `device`, the generator's
+) -> Probe: # outcomes (n 2**future future 1 size size)
+    "One disk, 1 on -1, that goes straight on or turns at every frame to come. The last frame seen has it near the middle."
+    _check_world(dict(n=n, past=past, size=size, future=future), dict(radius=radius, speed=speed), q)
+    if past < 2 or future > 6: raise ValueError(f"past, future: got {past}, {future}, expected past >= 2 (one frame shows no direction) and future <= 6")
+    draw = lambda lo, hi, *shape: _uniform(lo, hi, (n, *shape), generator, device)
+    r, angle, pace, now = draw(*radius, 1), draw(0, 2 * math.pi, 1), draw(*speed, 1, 1, 1), draw(-1.5, 1.5, 2) + (size - 1) / 2
+    turns = torch.tensor(list(product((0, 1), repeat=future)), device=r.device) # (m future)
+    heading = angle[..., None] - math.radians(turn) * F.pad(turns.cumsum(1), (past - 1, 0)) # (n m past-1+future)
+    track = F.pad((torch.stack([heading.sin(), heading.cos()], -1) * pace).cumsum(2), (0, 0, 1, 0)) # (n m f 2)
+    track = track - track[:, :, past - 1:past] + now[:, None, None]
+    one, m = torch.ones_like(r), len(turns)
+    leaf = Sprites(track[:, 0, :1], 0 * now[:, None], r, 0 * one, one, -one[:, 0], size)
+    films = draw_sprites(leaf.repeat(m), rearrange(track, "n m f a -> (n m) f 1 a"))
+    films = rearrange(films, "(n m) ... -> n m ...", m=m)
+    weight = torch.where(turns == 1, 1 - q, q).float().prod(1)
+    return Probe(films[:, 0, :past], films[:, :, past:], torch.multinomial(weight.expand(n, m), 1, generator=generator)[:, 0])
 
 # %% ../nbs/01_data.ipynb #2c354515
 _videos = {".mp4", ".avi", ".gif", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}

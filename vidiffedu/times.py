@@ -74,11 +74,12 @@ def _descend(steps, unknown, start):
 
 # %% ../nbs/04_times.ipynb #b332b119
 def even_noise(path, timetable=grid, knee=.03, top=1e3):
-    "Eq. 2: `timetable` with steps even in σ below `knee` and in log σ above, both in pixel units; σ starts at `top` at most -> a timetable."
+    "Eq. 2: `timetable` with steps even in σ below `knee` and in log σ above, both in pixel units -> a timetable; a path that goes beyond σ = `top` is entered there."
     if not 0 < knee < top: raise ValueError(f"knee, top: got {knee}, {top}, expected 0 < knee < top")
     def spaced(*args, **kwargs):
         u = timetable(*args, **kwargs)
-        most = path.sigma(torch.ones((), dtype=u.dtype)).nan_to_num(nan=top).clamp(max=top)
+        whole = path.sigma(torch.ones((), dtype=u.dtype)).nan_to_num(nan=torch.inf)
+        most = whole.clamp(max=top)
         sigma = knee * torch.sinh(u * torch.asinh(most / knee))
-        return torch.where((u == 0) | (u == 1), u, path.time_at(sigma.clamp(max=most)).clamp(0, 1))
+        return torch.where((u == 0) | ((u == 1) & (whole <= top)), u, path.time_at(sigma.clamp(max=most)).clamp(0, 1))
     return spaced
