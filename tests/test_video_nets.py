@@ -1,7 +1,7 @@
 """The video networks against plain re-statements of what they compute: attention with a softmax, loops over frames and groups.
 
 The networks take short cuts for speed: up-sampling and convolution in one, norms and GELU with backward passes of their own,
-fused attention, one product for all modulations. None of them may change a result."""
+fused attention, one product for all modulations, linear layers as convolutions. None of them may change a result."""
 import copy
 import math
 import warnings
@@ -206,6 +206,45 @@ def test_own_backward_passes(act, timed):
     h = (4 * clip(64)).requires_grad_()
     assert_close(nets._Gelu.apply(h), F.gelu(h, approximate="tanh"))
     assert torch.autograd.gradcheck(nets._Gelu.apply, h) and torch.autograd.gradgradcheck(nets._Gelu.apply, h)
+
+
+def test_linear_layers_in_float32():
+    "Large ones are convolutions on a CPU, tiny ones and all others matrix products; every one is the same function"
+    layer, x = shaken(nets._Linear(96, 288), dtype=torch.float32), clip(3, 4, 8, 8, 96, dtype=torch.float32).requires_grad_()
+    def convolved(f): # does the forward pass convolve?
+        with torch.profiler.profile() as p: f()
+        return any("convolution" in event.key for event in p.key_averages())
+    here = torch.backends.mkldnn.is_available()
+    assert convolved(lambda: layer(x)) == here and not convolved(lambda: layer(x[:1, :1]))
+    assert not convolved(lambda: copy.deepcopy(layer).double()(x.double()))
+    with torch.autocast("cpu", torch.bfloat16): assert not convolved(lambda: layer(x))
+    for v in (x, x.transpose(1, 2), x[:, 1:], x[:1, :1], x.flatten(2, 3)): # any layout
+        inputs, g = [x, *layer.parameters()], clip(*v.shape[:-1], 288, seed=3, dtype=torch.float32)
+        exact = F.linear(v.double(), layer.weight.double(), layer.bias.double())
+        assert_close(layer(v), exact.float(), rtol=1e-4, atol=1e-4)
+        for a, b in zip(torch.autograd.grad(layer(v), inputs, g), torch.autograd.grad(exact, inputs, g.double(), retain_graph=True)):
+            assert_close(a, b, rtol=1e-4, atol=1e-5 * b.abs().max().item())
+
+
+@pytest.mark.parametrize("make, shape", [(lambda: VideoUNet(width=32, mults=(1, 2), attention=(1,)), (2, 4, 1, 16, 16)),
+                                         (lambda: VideoTransformer(size=16, frames=8, width=96, depth=2, heads=2), (2, 8, 1, 16, 16))], ids=MAKE)
+def test_float32_agrees_with_float64(make, shape):
+    "Large enough for the short cuts that float32 alone takes"
+    net, x = shaken(make(), dtype=torch.float32), clip(*shape, dtype=torch.float32)
+    exact, t, results = copy.deepcopy(net).double(), torch.rand(shape[:2], generator=torch.Generator().manual_seed(2)), []
+    for n, v in ((net, x), (exact, x.double())):
+        y = n(v, t)
+        results.append([y, *torch.autograd.grad(y, list(n.parameters()), clip(*y.shape, seed=3).to(y.dtype))])
+    for a, b in zip(*results): assert_close(a.double(), b, rtol=1e-3, atol=1e-4 * max(1, b.abs().max().item()))
+
+
+def test_norm_of_bfloat16_rounds_once():
+    x, shift, scale = clip(2, 3, 4, 4, 32), clip(2, 3, 1, 1, 32, seed=2), clip(2, 3, 1, 1, 32, seed=3)
+    x, shift, scale = (v.bfloat16() for v in (x, shift, scale))
+    w, b = clip(32, seed=4, dtype=torch.float32), clip(32, seed=5, dtype=torch.float32)
+    exact = nets._plain_norm(*(v.double() for v in (x, w, b, shift, scale)), 8, True)
+    y = nets._Norm.apply(x, w, b, shift, scale, 8, True)
+    assert y.dtype == torch.bfloat16 and ((y - exact).abs() <= 2**-8 * exact.abs() + 1e-5).all()
 
 
 @every_net

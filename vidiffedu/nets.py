@@ -153,18 +153,23 @@ def _by_hand(x):
     "Whether to take our own backward passes: on a CPU, unless a compiler or torch.func looks on and needs the plain form"
     return x.device.type == "cpu" and not (torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x))
 
+def _by_onednn(x):
+    "Whether to choose the kernel by hand: a convolution of oneDNN, for float32 on a CPU"
+    return _by_hand(x) and x.dtype == torch.float32 and torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu")
+
 # %% ../nbs/07_nets.ipynb #481726b5
 class _Norm(torch.autograd.Function):
     "Group norm, scale and shift, SiLU in one: of all steps only the input is kept for the backward pass"
     @staticmethod
     def forward(ctx, x, weight, bias, shift, scale, groups, act):
-        b, c = x.shape[0], x.shape[-1]
-        y, mean, rstd = torch.native_group_norm(_channels_first(x), weight, bias, b, c, x[0].numel() // c, groups, 1e-5)
+        b, c, wide = x.shape[0], x.shape[-1], torch.promote_types(x.dtype, torch.float32)
+        y, w, o = (v.to(wide) for v in (x, weight, bias)) # PyTorch's bfloat16 kernel is slow where a channel has few numbers
+        y, mean, rstd = torch.native_group_norm(_channels_first(y), w, o, b, c, x[0].numel() // c, groups, 1e-5)
         y = rearrange(y, "b c f h w -> b f h w c")
-        if shift is not None: y.mul_(scale + 1).add_(shift)
+        if shift is not None: y.mul_(scale.to(wide) + 1).add_(shift)
         ctx.save_for_backward(x, weight, bias, shift, scale, mean, rstd)
         ctx.groups, ctx.act = groups, act
-        return F.silu(y, inplace=True) if act else y
+        return (F.silu(y, inplace=True) if act else y).to(x.dtype)
 
     @staticmethod
     def backward(ctx, g):
@@ -213,8 +218,7 @@ class _Conv(nn.Conv3d):
     def forward(self, x):
         x = _channels_first(x)
         # for a single small clip PyTorch would choose a slower kernel
-        direct = len(x) == 1 and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling()
-        if direct and torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu"):
+        if len(x) == 1 and _by_onednn(x):
             y = torch.ops.aten.mkldnn_convolution(x, self.weight, self.bias, self.padding, self.stride, self.dilation, 1)
         else: y = super().forward(x)
         return rearrange(y, "b c f h w -> b f h w c").contiguous()
@@ -228,6 +232,15 @@ class _Up(_Conv):
         y = F.conv_transpose3d(_channels_first(x), w, self.bias, stride=(1, 2, 2), padding=1)
         return rearrange(y, "b c f h w -> b f h w c").contiguous()
 
+# %% ../nbs/07_nets.ipynb #7b3e92f4
+class _Linear(nn.Linear):
+    "A linear layer for (i j ... c); on a CPU in float32 a convolution by one pixel, which is faster unless the layer is tiny"
+    def forward(self, x):
+        if not _by_onednn(x) or x.numel() * self.out_features < 2**23: return super().forward(x)
+        pictures = rearrange(x.contiguous(), "i j ... c -> (i j) c 1 (...)") # one row each; channels last, nothing is copied
+        y = F.conv2d(pictures, self.weight[..., None, None], self.bias)
+        return rearrange(y, "b c 1 n -> b n c").reshape(*x.shape[:-1], -1)
+
 # %% ../nbs/07_nets.ipynb #512e0fe0
 def _zeroed(layer):
     for p in layer.parameters(): nn.init.zeros_(p)
@@ -240,7 +253,7 @@ class ResBlock(nn.Module):
         super().__init__()
         self.norm, self.conv = TimedNorm(_groups(i, width), i), _Conv(i, o)
         self.norm_t, self.conv_t = TimedNorm(_groups(o, width), o), _zeroed(_Conv(o, o))
-        self.skip = nn.Linear(i, o) if i != o else nn.Identity()
+        self.skip = _Linear(i, o) if i != o else nn.Identity()
         self.dropout = dropout
 
     def forward(self, x, shift, scale): # x (b f h w i); shift, scale (b f 1 1 o)
@@ -261,7 +274,7 @@ class JointAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm = TimedNorm(_groups(channels, width), channels)
-        self.qkv, self.out = nn.Linear(channels, 3 * channels), _zeroed(nn.Linear(channels, channels))
+        self.qkv, self.out = _Linear(channels, 3 * channels), _zeroed(_Linear(channels, channels))
 
     def forward(self, x):
         f, h, w = x.shape[1:4]
@@ -395,8 +408,8 @@ class _Block(nn.Module):
     def __init__(self, width, heads, mlp, temporal):
         super().__init__()
         self.heads, self.temporal = heads, temporal
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.rise, self.fall = nn.Linear(width, int(mlp * width)), nn.Linear(int(mlp * width), width)
+        self.qkv, self.out = _Linear(width, 3 * width), _Linear(width, width)
+        self.rise, self.fall = _Linear(width, int(mlp * width)), _Linear(int(mlp * width), width)
 
     def forward(self, x, m): # x (f b n d), m (6 f b 1 d)
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = m.unbind(0)
@@ -465,11 +478,12 @@ class VideoTransformer(nn.Module):
         m = rearrange(self.modulate(e), "b f (m d) -> m f b 1 d", d=self.where.shape[-1]).to(self.where.dtype).contiguous()
         p, (h, w) = self.patch, (n // self.patch for n in self.size)
         x = self.enter(rearrange(frames, "b f c (h p) (w q) -> f b (h w) (c p q)", p=p, q=p)) + self.where
-        for i, block in enumerate(self.blocks):
+        *modulations, last = m.split(6) # not a slice for each block: its gradient would be a full tensor of zeros
+        for i, (block, own) in enumerate(zip(self.blocks, modulations)):
             if i == 1: x = x + self.when[:len(x)]
-            if self.checkpoint and torch.is_grad_enabled(): x = checkpointed(block, x, m[6 * i:6 * i + 6], use_reentrant=False)
-            else: x = block(x, m[6 * i:6 * i + 6])
-        out = self.out(_modulated(x[-f:], m[-2, -f:], m[-1, -f:]))
+            if self.checkpoint and torch.is_grad_enabled(): x = checkpointed(block, x, own, use_reentrant=False)
+            else: x = block(x, own)
+        out = self.out(_modulated(x[-f:], *last[:, -f:]))
         return rearrange(out, "f b (h w) (p q c) -> b f c (h p) (w q)", h=h, w=w, p=p, q=p)
 
     def _check(self, x):
