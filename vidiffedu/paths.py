@@ -15,7 +15,7 @@ def check_time(t, name="t"):
     "`t` as a tensor; ValueError unless it lies in [0, 1]. (Not looked at on a GPU, where looking would stall it.)"
     t = torch.as_tensor(t)
     t = t if t.is_floating_point() else t.float()
-    if t.device.type == "cpu" and not bool(((t >= 0) & (t <= 1)).all()):
+    if t.device.type == "cpu" and not all(0 <= v.item() <= 1 for v in t.aminmax()):      # NaN goes through aminmax
         raise ValueError(f"{name}: got values from {t.min():.4g} to {t.max():.4g}, expected times in [0, 1]")
     return t
 

@@ -10,7 +10,7 @@ import torch
 from contextlib import contextmanager
 from einops import rearrange, repeat
 from .core import check_video, expand
-from .denoise import to_noise, to_score, to_velocity
+from .denoise import to_score, to_velocity
 from .paths import check_time
 
 # %% ../nbs/06_sample.ipynb #1e756172
@@ -20,8 +20,9 @@ def ddim_step(path, x_t, x_hat, t, s, y=None, eta=0., generator=None, **_):
     scale = a_s * c_t
     kept = a_t * c_s / torch.where(scale > 0, scale, 1.)
     fresh = torch.where(c_t > 0, eta * c_s * (1 - kept**2).clamp_min(0).sqrt(), c_s)
-    old = (c_s**2 - fresh**2).clamp_min(0).sqrt()
-    x_s = path.mean(x_hat, s, y) + expand(old, x_t) * to_noise(path, x_t, x_hat, t, y)
+    old = torch.where(c_t > 0, (c_s**2 - fresh**2).clamp_min(0).sqrt() / c_t, 0.)
+    x_s = expand(a_s - old * a_t, x_t) * x_hat + expand(old, x_t) * x_t
+    if y is not None: x_s = x_s + expand(path.b(s) - old * path.b(t), x_t) * y
     return x_s + expand(fresh, x_t) * _randn(x_t, generator) if bool((fresh > 0).any()) else x_s
 
 def ddpm_step(*args, **kwargs):
