@@ -23,7 +23,7 @@ from vidiffedu.nets import JoinedUNet
 from vidiffedu.paths import VP, Bridge
 from vidiffedu.sample import ddpm_step
 from vidiffedu.score import wilson
-from vidiffedu.times import even_noise, grid
+from vidiffedu.times import even_noise, grid, shared
 from vidiffedu.train import fit, save_weights
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -45,9 +45,10 @@ def even(path): return even_noise(path, knee=.1, top=10.)
 def samplers(model):
     "name -> evaluations n -> arguments of `forecast`"
     bridge = isinstance(model, CVP)
-    return {"published": lambda n: dict(steps=n + bridge, step=ddpm_step, timetable=grid, start=from_known),
-            "ours": lambda n: dict(steps=n - 1, step=ddpm_step, timetable=even(model.path), start=from_estimate),
-            "heun": lambda n: dict(steps=n // 2, step=edm_step, timetable=even(model.path), start=from_estimate)}
+    found = {"published": lambda n: dict(steps=n + bridge, step=ddpm_step, timetable=grid, start=from_known),
+             "ours": lambda n: dict(steps=n - 1, step=ddpm_step, timetable=even(model.path), start=from_estimate)}
+    if model.times is not shared: found["heun"] = lambda n: dict(steps=n // 2, step=edm_step, timetable=even(model.path), start=from_estimate)
+    return found
 
 def leaves(n, generator=None): return turning_leaf(n, generator=generator).clip
 SPRITES = dict(radius=(3., 3.), speed=(2., 2.), kinds=(0,))
@@ -124,10 +125,10 @@ def main():
     ap.add_argument("--arms", nargs="+", default=list(ARMS))
     ap.add_argument("--worlds", nargs="+", default=list(WORLDS))
     ap.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    ap.add_argument("--steps", type=int, default=2500)
+    ap.add_argument("--steps", type=int, default=2000)
     ap.add_argument("--batch-size", type=int, default=32)
     ap.add_argument("--lr", type=float, default=4e-3)
-    ap.add_argument("--n", type=int, default=96, help="test clips")
+    ap.add_argument("--n", type=int, default=64, help="test clips")
     ap.add_argument("--out", type=pathlib.Path, default=HERE / "bridge_steps.csv")
     ap.add_argument("--short", action="store_true", help="cvp_matched on the leaf, seed 0, 600 steps, 64 clips; nothing is kept unless --out is given")
     a = ap.parse_args()
