@@ -11,6 +11,7 @@ pytestmark = pytest.mark.skipif(reason is not None, reason=reason or "")
 EXPLORERS = [
     ("09_explore.ipynb", "p", ["ArrowRight", "ArrowLeft"]),
     ("10_score.ipynb", None, ["ArrowRight", "ArrowRight"]),
+    ("11_bridge.ipynb", None, ["ArrowRight", "ArrowRight"]),
     ("12_vector.ipynb", None, ["ArrowRight", "ArrowRight"]),
     ("13_masks.ipynb", None, ["ArrowRight", "ArrowRight"]),
 ]

@@ -41,6 +41,8 @@ ARMS = {f"{name}_{what}{'_scaled' if scaled else ''}": arm(Method, path, what ==
 # the bridge once more, trained at the noise levels that VP's uniform times have
 ARMS["cvp_matched"] = arm(CVP, BRIDGE, scaled=True, times=matched_times(BRIDGE, DIFFUSION))
 
+SAVED = {("cvp_matched", "leaf"), ("vp_estimate", "leaf"), ("cvp_matched", "sprites")}
+
 def even(path): return even_noise(path, knee=.1, top=10.)
 def samplers(model):
     "name -> evaluations n -> arguments of `forecast`"
@@ -148,7 +150,7 @@ def main():
                     means = run.losses[:len(run.losses) // 50 * 50].reshape(-1, 50).mean(1).tolist()
                     add(a.out.with_name(a.out.stem + "_curve.csv"), [dict(arm=name, world=world, seed=seed, step=50 * (i + 1), loss=m, **where) for i, m in enumerate(means)],
                         ["arm", "world", "seed", "step", "loss", *where])
-                    if seed == 0: save_weights(run.ema, HERE.parent / "checkpoints" / f"bridge_{world}_{name}.safetensors")
+                    if seed == 0 and (name, world) in SAVED: save_weights(run.ema, HERE.parent / "checkpoints" / f"bridge_{world}_{name}.safetensors")
                 rows, cases = [], test(a.n)
                 for sampler, how in samplers(run.ema).items():
                     for n in EVALUATIONS:
