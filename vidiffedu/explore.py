@@ -462,7 +462,8 @@ class _Panel:
     def dots(self, points, colour="#d55e00"):
         for a, b in (self.at(*p) for p in points): self.pen.ellipse((a - 3, b - 3, a + 3, b + 3), fill=colour)
 
-    def text(self, x, y, words, down=4): self.pen.text(np.add(self.at(x, y), (0, down)), words, fill="black", font=ImageFont.load_default(13))
+    def text(self, x, y, words, down=4):
+        self.pen.text(np.add(self.at(x, y), (0, down)), words, fill="black", font=ImageFont.load_default(13))
 
 def _diagrams(X, x, perfect): # members (s n), truth (n), the perfect forecaster's score -> (h w 3) uint8
     s, picture = len(X), Image.new("RGB", (740, 232), "white")
@@ -487,7 +488,8 @@ def crps_explorer(
 ):
     "Chapter 6: a forecaster's bias, spread and members, and what score, rank histogram and spread-skill diagram make of them."
     g = seeded(0)
-    scale, xi, noise = torch.exp(torch.empty(n).uniform_(math.log(.3), math.log(3), generator=g)), torch.randn(n, generator=g), torch.randn(50, n, generator=g)
+    scale = torch.exp(torch.empty(n).uniform_(math.log(.3), math.log(3), generator=g))
+    xi, noise = torch.randn(n, generator=g), torch.randn(50, n, generator=g)
     perfect = float(scale.mean()) / math.sqrt(math.pi)
 
     def draw(bias, spread, members): return _diagrams(scale * (bias + spread * noise[:members]), scale * xi, perfect)
@@ -497,5 +499,5 @@ def crps_explorer(
         bias=ipywidgets.FloatSlider(0., min=-1.5, max=1.5, step=.1, description="bias", **wide),
         spread=ipywidgets.FloatSlider(1., min=.1, max=2., step=.1, description="spread", **wide),
         members=ipywidgets.IntSlider(10, min=4, max=50, description="members", **wide))
-    alt = "three diagrams: mean CRPS, plain and fair, beside that of a perfect forecaster; rank histogram; error against spread with the diagonal"
+    alt = "three diagrams: mean CRPS, plain and fair, with the perfect forecaster's; rank histogram; error against spread"
     return Explorer(draw, controls, alt=alt)
