@@ -100,8 +100,10 @@ class Method(torch.nn.Module):
     replaceable = ("denoise", "forecaster")
 
     def __setattr__(self, name, value):
-        super().__setattr__(name, value)          # registers a module's parameters ...
-        if name in self.replaceable: self.__dict__[name] = value              # ... and outranks the class's own method
+        replaces = name in self.replaceable and "_modules" in self.__dict__
+        if replaces: self._modules.pop(name, None)                            # after a module, a plain function may come
+        super().__setattr__(name, value)                                      # registers a module's parameters ...
+        if replaces: self.__dict__[name] = value                              # ... and outranks the class's own method
 
     @torch.no_grad()
     def forecast(self, past, n_frames, n_samples=1, steps=None, generator=None, progress=False, chunk=None, **options):
