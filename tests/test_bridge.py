@@ -5,6 +5,7 @@ Run on zeros and on every unit vector, its mean and covariance are known without
 import math
 import pytest
 import torch
+from unit_noise import law
 from vidiffedu.bridge import CVP, NextFrame, ScaledInput, edm_step, from_known, matched_times
 from vidiffedu.core import complaint, expand, seeded
 from vidiffedu.data import turning_leaf
@@ -17,25 +18,6 @@ from vidiffedu.times import even_noise, grid
 from vidiffedu.train import fit, load_weights, save_weights
 
 PATHS = {"VP": VP(), "VE": VE(.001, 50.), "Cosine": Cosine(), "Bridge": Bridge(), "Bridge(2)": Bridge(2.)}
-
-
-class UnitNoise:
-    "In the place of torch.randn: row 0 of all draws together is zero, row k the k-th unit vector."
-    def __init__(self): self.drawn = 0
-    def __call__(self, shape, generator=None, **how):
-        d, rows = math.prod(shape[1:]), torch.arange(shape[0])[:, None]
-        z = (rows == 1 + self.drawn + torch.arange(d)).to(**how)
-        self.drawn += d
-        assert self.drawn < shape[0], "more numbers drawn than rows"
-        return z.view(shape)
-
-
-def law(monkeypatch, forecast, draws):
-    "Mean (d,) and covariance (d, d) of forecast(n) -> (n, ...)"
-    with monkeypatch.context() as m:
-        m.setattr(torch, "randn", UnitNoise())
-        out = forecast(draws + 1).flatten(1).double()
-    return out[0], (out[1:] - out[0]).T @ (out[1:] - out[0])
 
 
 def exact(world, path, **how):

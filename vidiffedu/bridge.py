@@ -11,7 +11,7 @@ from torch import nn
 from einops import rearrange
 from tqdm.auto import tqdm
 from .core import check_video, expand
-from .denoise import denoising_loss, to_noise
+from .denoise import denoising_loss
 from .paths import VP, Bridge
 from .sample import Method, ddim_step, sample
 from .times import even_noise, shared
@@ -55,13 +55,13 @@ def from_estimate(denoise, path, y, t, generator=None):
 
 # %% ../nbs/11_bridge.ipynb #04809dd5
 def edm_step(path, x_t, x_hat, t, s, y=None, denoise=None, generator=None, **_):
-    "Eq. 9: Heun's step in the noise level σ instead of the time [karras2022edm, alg. 1], on any path; calls `denoise` once more, at s. t, s (b, f)."
-    x_s = ddim_step(path, x_t, x_hat, t, s, y=y, generator=generator)             # Euler's step in σ
-    both = (path.c(s) > 0) & (path.c(t) > 0) & (s < t)
-    if not bool(both.any()): return x_s
-    turn = to_noise(path, x_s, denoise(x_s, s, y), s, y) - to_noise(path, x_t, x_hat, t, y)
-    half = .5 * path.a(s) * (path.sigma(s) - path.sigma(t))
-    return x_s + expand(torch.where(both, half, 0.), x_s) * turn
+    "Eq. 10: Heun's step in the noise level σ instead of the time [karras2022edm, alg. 1], on any path; calls `denoise` once more, at s. t, s (b, f)."
+    x_e = ddim_step(path, x_t, x_hat, t, s, y=y, generator=generator)             # Euler's step in σ
+    a_t, c_t, a_s, c_s = path.a(t), path.c(t), path.a(s), path.c(s)
+    both = (c_t * c_s > 0) & (s < t)
+    if not bool(both.any()): return x_e
+    again = torch.where(both, .5 * a_s * (a_s * c_t / (a_t * c_s) - 1), 0.)
+    return x_e + expand(again, x_e) * (denoise(x_e, s, y) - x_hat)
 
 # %% ../nbs/11_bridge.ipynb #b34e2851
 class NextFrame(Method):

@@ -124,7 +124,7 @@ def expand(
     if t.ndim > 2 or any(n not in (1, m) for n, m in zip(t.shape, x.shape)):
         raise ValueError(f"t has shape {tuple(t.shape)}, expected (), (b,) or (b, f) "
                          f"for video of shape {tuple(x.shape)}")
-    t = t[(...,) + (None,) * (5 - t.ndim)]
+    t = t.view(t.shape + (1,) * (5 - t.ndim))
     return t.to(x.device, torch.bool if t.dtype == torch.bool else x.dtype)
 
 # %% ../nbs/00_core.ipynb #bb59a14c

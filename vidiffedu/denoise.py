@@ -107,6 +107,6 @@ def noise_weight(path):
     "The weight that makes eq. 6 the noise-prediction loss: (a / c)²."
     return lambda t: (path.a(t) * _over(path.c(t)))**2
 
-def v_weight(path):
-    "The weight that makes eq. 6 the v-prediction loss: 1 / c²."
-    return lambda t: _over(path.c(t))**2
+def v_weight(path, floor=0.):
+    "The weight that makes eq. 6 the v-prediction loss: 1 / c². `floor`: of c; above 0 it bounds the weight, for networks that predict the estimate."
+    return lambda t: _over(path.c(t).clamp_min(floor))**2

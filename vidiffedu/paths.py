@@ -137,7 +137,7 @@ class Bridge(Schedule):
 
     def a(self, t): return 1 - t
     def b(self, t): return t + 0.
-    def c(self, t): return -self.k * torch.special.xlog1py(1 - t, -t)
+    def c(self, t): return self.k * torch.special.xlog1py(t - 1, -t)
 
     def rates(self, t):
         log = torch.log1p(-t).clamp_min(-1e3)                    # -inf at t = 1, where c = 0

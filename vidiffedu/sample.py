@@ -17,13 +17,16 @@ from .paths import check_time
 def ddim_step(path, x_t, x_hat, t, s, y=None, eta=0., generator=None, **_):
     "Eq. 1 [song2021ddim]: from time t to s, both (b, f). `eta` = 0 is deterministic, 1 is DDPM."
     a_t, c_t, a_s, c_s = path.a(t), path.c(t), path.a(s), path.c(s)
-    scale = a_s * c_t
-    kept = a_t * c_s / torch.where(scale > 0, scale, 1.)
-    fresh = torch.where(c_t > 0, eta * c_s * (1 - kept**2).clamp_min(0).sqrt(), c_s)
-    old = torch.where(c_t > 0, (c_s**2 - fresh**2).clamp_min(0).sqrt() / c_t, 0.)
+    old, fresh = c_s / c_t, None                                          # coefficients of x_t and of z
+    if eta:
+        kept = a_t * old / a_s.clamp_min(1e-30)
+        fresh = eta * c_s * (1 - kept * kept).clamp_min(0).sqrt()
+        old = (c_s * c_s - fresh * fresh).clamp_min(0).sqrt() / c_t
+    clean = c_t == 0
+    if bool(clean.any()): old, fresh = old.masked_fill(clean, 0.), torch.where(clean, c_s, 0. if fresh is None else fresh)
     x_s = expand(a_s - old * a_t, x_t) * x_hat + expand(old, x_t) * x_t
     if y is not None: x_s = x_s + expand(path.b(s) - old * path.b(t), x_t) * y
-    return x_s + expand(fresh, x_t) * _randn(x_t, generator) if bool((fresh > 0).any()) else x_s
+    return x_s if fresh is None else x_s + expand(fresh, x_t) * _randn(x_t, generator)
 
 def ddpm_step(*args, **kwargs):
     "Ancestral sampling [ho2020ddpm]: `ddim_step` with eta = 1."
@@ -63,7 +66,7 @@ def sde_step(path, x_t, x_hat, t, s, y=None, generator=None, **_):
 
 # %% ../nbs/06_sample.ipynb #d2d34f5d
 def _check_rows(ts, x_t):
-    "Times of a sampler: (rows, f), also (rows,) or (rows, b, f) -> a list of (b, f), float64 where the device has it."
+    "Times of a sampler: (rows, f), also (rows,) or (rows, b, f) -> (rows, b, f), float64 where the device has it."
     b, f = x_t.shape[:2]
     ts = check_time(ts, "ts")
     if ts.dim() not in (1, 2, 3) or len(ts) < 2 or ts.shape[1:] not in ((), (1,), (f,), (b, f)):
@@ -71,7 +74,8 @@ def _check_rows(ts, x_t):
     if bool((ts.diff(dim=0) > 0).any()):
         raise ValueError("ts: got times that rise from one row to the next, expected none to rise")
     ts = ts.to(x_t.device, torch.float32 if x_t.device.type == "mps" else torch.float64)
-    return [row.expand(b, f) for row in ts]
+    if ts.dim() < 3: ts = ts[:, None] if ts.dim() == 2 else ts[:, None, None]
+    return ts.expand(-1, b, f)
 
 @torch.no_grad()
 def sample(denoise, path, x_t, ts, step=ddim_step, y=None, clip=None, generator=None, progress=False):
@@ -82,10 +86,11 @@ def sample(denoise, path, x_t, ts, step=ddim_step, y=None, clip=None, generator=
     check_video(x_t, "x_t")
     rows = _check_rows(ts, x_t)
     guess = denoise if clip is None else lambda x_t, t, y: denoise(x_t, t, y).clamp(*clip)
-    steps = list(zip(rows, rows[1:]))
-    for t, s in _bar(steps) if progress else steps:
-        x_s = step(path, x_t, guess(x_t, t, y), t, s, y=y, denoise=guess, generator=generator)
-        x_t = torch.where(expand(t == s, x_t), x_t, x_s.to(x_t.dtype))
+    some_wait = (rows[1:] == rows[:-1]).flatten(1).any(1).tolist()
+    steps = list(zip(rows, rows[1:], some_wait))
+    for t, s, wait in _bar(steps) if progress else steps:
+        x_s = step(path, x_t, guess(x_t, t, y), t, s, y=y, denoise=guess, generator=generator).to(x_t.dtype)
+        x_t = torch.where(expand(t == s, x_t), x_t, x_s) if wait else x_s
     return x_t
 
 def _bar(steps):
