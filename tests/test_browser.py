@@ -14,6 +14,7 @@ EXPLORERS = [
     ("11_bridge.ipynb", None, ["ArrowRight", "ArrowRight"]),
     ("12_vector.ipynb", None, ["ArrowRight", "ArrowRight"]),
     ("13_masks.ipynb", None, ["ArrowRight", "ArrowRight"]),
+    ("14_residual.ipynb", None, ["ArrowRight", "ArrowRight"]),
     ("15_crps.ipynb", None, ["ArrowRight", "ArrowRight"]),
 ]
 

@@ -87,14 +87,14 @@ def show_frames(
     clips, # (f c h w), (b f c h w) or a list of clips, in [-1, 1]
     titles=None, # one per column (frame)
     labels=None, # one per row (clip)
-    size=.8, # of one frame, in inches
+    size=.8, # width of one frame, in inches
 ): # a matplotlib Figure
     "A grid of frames: a row for each clip, time from left to right."
     import matplotlib.pyplot as plt
     pixels = _stack(clips)
-    b, f = pixels.shape[:2]
+    b, f, h, w, _ = pixels.shape
     _check_labels(labels, b)
-    wide, high = f * size + (.9 if labels else 0), b * size + .25
+    wide, high = f * size + (.9 if labels else 0), b * size * h / w + .25
     fig, axes = plt.subplots(b, f, figsize=(wide, high), squeeze=False, layout="constrained")
     plt.close(fig) # a notebook would show it twice: now, and as the cell's value
     for (i, j), ax in np.ndenumerate(axes):

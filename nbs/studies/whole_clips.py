@@ -22,7 +22,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 PATH = VP()
 TASKS = {"predict": [1, 1, 0, 0, 0], "infill": [1, 0, 0, 0, 1], "upsample": [1, 0, 1, 0, 1], "unsure": [1, 0, 0, 0, 0]}
 
-def weight(t): return 1 / PATH.c(t).clamp(min=.2)**2             # the v-loss, but no more than 25 on frames with little noise
+weight = v_weight(PATH, floor=.2)                                # of the v-loss, but no more than 25 on frames with little noise
 
 fvdm, ramvid = (functools.partial(M, path=PATH, weight=weight) for M in (FVDM, RaMViD))
 ARMS = {                                                          # network -> model
