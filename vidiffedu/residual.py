@@ -9,7 +9,7 @@ __all__ = ['PAPER_SIZES', 'persistence', 'residual_scale', 'RVD', 'ConvGRU', 'Li
 # %% ../nbs/14_residual.ipynb #ed1b4ca3
 from functools import partial
 from typing import NamedTuple
-import torch
+import math, torch
 from torch import nn
 import torch.nn.functional as F
 from einops import einsum, rearrange
@@ -125,7 +125,8 @@ def _conv(x, weight, bias=None): # PyTorch would choose a slower kernel for a si
     return F.conv2d(x, weight, bias, padding=pad)
 
 def _plain_recurrence(pre, h, gates, candidate, frames):
-    "Eq. 6 over time, from what the input says: pre ((f b) 3o h w): reset, update, candidate -> every h, ((f b) o h w)"
+    "Eq. 6 over time, from what the input says: pre ((f b) 3o h w): reset, update, candidate; h before it, None: zero -> every h, ((f b) o h w)"
+    if h is None: h = torch.zeros_like(pre[:len(pre) // frames, :len(candidate)])
     seen = []
     for v in pre.chunk(frames):
         reset, update, new = v.chunk(3, 1)
@@ -135,42 +136,42 @@ def _plain_recurrence(pre, h, gates, candidate, frames):
         seen.append(h)
     return torch.cat(seen)
 
-def _conv_backward(g, x, weight, mask):
-    return torch.ops.aten.convolution_backward(g, x, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, mask)
+def _weight_grad(g, x, weight):
+    return torch.ops.aten.convolution_backward(g, x, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, (False, True, False))[1]
 
 class _Recurrence(torch.autograd.Function):
-    "As above; the gradients of the weights are taken once, for all frames together"
+    "As above; the gradients of the weights are taken once, for all frames together. Where h is None nothing is convolved."
     @staticmethod
     def forward(ctx, pre, h, gates, candidate, frames):
-        kept = []
-        for v in pre.chunk(frames):
-            o = h.shape[1]
-            reset, update = (v[:, :2 * o] + _conv(h, gates)).sigmoid().chunk(2, 1)
-            gated = reset * h
-            new = (v[:, 2 * o:] + _conv(gated, candidate)).tanh()
-            kept.append((h, reset, update, gated, new))
-            h = torch.lerp(h, new, update)
-        out = torch.cat([v[0] for v in kept[1:]] + [h])
-        ctx.kept = kept                                                           # none of them an input or the output, but the first h
-        ctx.save_for_backward(gates, candidate)
-        return out
+        o = len(candidate)
+        opened, gated, news, seen = (torch.empty_like(pre[:, :n * o]) for n in (2, 1, 1, 1))     # opened: reset and update
+        ctx.kept, ctx.frames = (opened, gated, news), frames                      # neither inputs nor outputs
+        ctx.save_for_backward(h, gates, candidate, seen)
+        for v, s, r, new, out in zip(*(u.chunk(frames) for u in (pre, opened, gated, news, seen))):
+            torch.sigmoid(v[:, :2 * o] if h is None else _conv(h, gates).add_(v[:, :2 * o]), out=s)
+            torch.tanh(v[:, 2 * o:] if h is None else _conv(torch.mul(s[:, :o], h, out=r), candidate).add_(v[:, 2 * o:]), out=new)
+            h = torch.mul(new, s[:, o:], out=out) if h is None else torch.lerp(h, new, s[:, o:], out=out)
+        return seen
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        gates, candidate = ctx.saved_tensors
-        dh, d_pre = 0, []
-        for g, (h, reset, update, gated, new) in zip(reversed(grad.chunk(len(ctx.kept))), reversed(ctx.kept)):
+        (first, gates, candidate, seen), (opened, gated, news) = ctx.saved_tensors, ctx.kept
+        o, b, dh = len(candidate), len(grad) // ctx.frames, 0
+        to_h, to_gated = (w.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last) for w in (gates, candidate))
+        d_opened, d_news = torch.empty_like(opened), torch.empty_like(news)
+        every = zip([first, *seen.chunk(ctx.frames)], *(u.chunk(ctx.frames) for u in (grad, opened, news, d_opened, d_news)))
+        for h, g, s, new, ds, dn in reversed(list(every)):
             dh = dh + g
-            d_new = dh * update * (1 - new.square())
-            d_gated = _conv_backward(d_new, gated, candidate, (True, False, False))[0]
-            d_gates = torch.cat([d_gated * h * reset * (1 - reset), dh * (new - h) * update * (1 - update)], 1)
-            dh = torch.addcmul(torch.addcmul(_conv_backward(d_gates, h, gates, (True, False, False))[0], d_gated, reset), dh, 1 - update)
-            d_pre.append(torch.cat([d_gates, d_new], 1))
-        d_pre, o = torch.cat(d_pre[::-1]), gates.shape[1]
-        hs, gated = (torch.cat([v[i] for v in ctx.kept]) for i in (0, 3))
-        d_gates = _conv_backward(d_pre[:, :2 * o], hs, gates, (False, True, False))[1]
-        return d_pre, dh, d_gates, _conv_backward(d_pre[:, 2 * o:], gated, candidate, (False, True, False))[1], None
+            through = dh * s[:, o:]
+            torch.mul(through, 1 - new.square(), out=dn)
+            h_, d_gated = (0, 0) if h is None else (h, _conv(dn, to_gated))
+            ds[:, :o], ds[:, o:] = d_gated * h_, dh * (new - h_)
+            ds.mul_(s * (1 - s))
+            dh = None if h is None else _conv(ds, to_h).addcmul_(d_gated, s[:, :o]).add_(dh).sub_(through)
+        skip, past = (b, seen[:-b]) if first is None else (0, torch.cat([first, seen[:-b]]))
+        d_gates, d_candidate = _weight_grad(d_opened[skip:], past, gates), _weight_grad(d_news[skip:], gated[skip:], candidate)
+        return torch.cat([d_opened, d_news], 1), dh, d_gates, d_candidate, None
 
 # %% ../nbs/14_residual.ipynb #359e1362
 class ConvGRU(nn.Module):
@@ -182,7 +183,6 @@ class ConvGRU(nn.Module):
 
     def forward(self, x, h, frames): # x ((f b) i h w), h (b o h w) or None: zero -> every h, ((f b) o h w)
         pre = self.into(x)
-        if h is None: h = torch.zeros_like(x[:len(x) // frames, :1]).expand(-1, self.candidate.out_channels, -1, -1).contiguous(memory_format=torch.channels_last)
         recur = _Recurrence.apply if _by_hand(x) and not torch.is_autocast_enabled("cpu") else _plain_recurrence
         return recur(pre, h, self.gates.weight, self.candidate.weight, frames)
 
@@ -192,12 +192,19 @@ class _Block(nn.Module):
     def __init__(self, i, o):
         super().__init__()
         self.conv, self.norm = nn.Conv2d(i, o, 3, padding=1), nn.GroupNorm(8, o)
-    def forward(self, x): return F.leaky_relu(self.norm(self.conv(x)), .2)
+    def forward(self, x): return F.leaky_relu(self.norm(self.conv(x)), .2, inplace=True)
+
+def _pixelwise(x, weight, bias=None):
+    if not _by_onednn(x): return F.conv2d(x, weight, bias)
+    # as 64 strips, for of a smaller batch PyTorch would choose a slower backward pass
+    strips = rearrange(rearrange(x, "n c h w -> (n h w) c"), "(s p) c -> s c p 1", s=math.gcd(x[:, 0].numel(), 64))
+    y = rearrange(_conv(strips, weight, bias), "s c p 1 -> (s p) c")
+    return rearrange(y, "(n h w) c -> n c h w", n=len(x), h=x.shape[2])
 
 class _Pixelwise(nn.Conv2d):
     "1x1 convolution"
     def __init__(self, i, o, bias=True): super().__init__(i, o, 1, bias=bias)
-    def forward(self, x): return _conv(x, self.weight, self.bias)
+    def forward(self, x): return _pixelwise(x, self.weight, self.bias)
 
 class _Res(nn.Module):
     "Block, plus the time if there is one, block; plus the input"
@@ -222,8 +229,8 @@ class LinearAttention(nn.Module):
     def forward(self, x):
         qkv = rearrange(self.qkv(self.norm(x)), "n c h w -> n (h w) c").chunk(3, 2)              # channels last: nothing is copied
         q, k, v = (rearrange(u, "n p (head e) -> n head p e", head=self.heads) for u in qkv)
-        summary = einsum(k.softmax(2), v, "n head p e, n head p d -> n head e d")
-        y = einsum(q * q.shape[-1]**-.5, summary, "n head p e, n head e d -> n head p d")
+        summary = einsum(k.softmax(2), v, "n head p e, n head p d -> n head e d") * q.shape[-1]**-.5
+        y = einsum(q, summary, "n head p e, n head e d -> n head p d")
         y = rearrange(y, "n head p d -> n p (head d)")
         return x + self.out(rearrange(y, "n (h w) c -> n c h w", h=x.shape[2]))
 
