@@ -11,7 +11,7 @@ import math, torch
 from torch import nn
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint as checkpointed
-from einops import rearrange, reduce, repeat
+from einops import rearrange, repeat
 from .core import check_video
 
 # %% ../nbs/07_nets.ipynb #0412f48c
@@ -184,21 +184,23 @@ class _Norm(torch.autograd.Function):
 def _norm_backward(g, x, weight, bias, shift, scale, mean, rstd, groups, act):
     "Gradients of _plain_norm: z = A x + B is recomputed, all else follows from the sums of gz and of gz x"
     wide, per = torch.promote_types(x.dtype, torch.float32), x.shape[-1] // groups
-    mean, rstd = (repeat(v.to(wide), "b g -> b 1 1 1 (g per)", per=per) for v in (mean, rstd))
+    mean, rstd = torch.stack([mean, rstd]).to(wide).repeat_interleave(per, 2)[:, :, None, None, None] # (b 1 1 1 c)
     w, k = weight.to(wide), 1 if scale is None else 1 + scale.to(wide)
     A = rstd * w * k
     if act:
         B = (bias - mean * rstd * w) * k + (0 if shift is None else shift)
-        g = torch.ops.aten.silu_backward(g, torch.addcmul(B.to(x.dtype), x, A.to(x.dtype)))
+        z = torch.addcmul(B.to(x.dtype), x, A.to(x.dtype))
+        g = torch.ops.aten.silu_backward.grad_input(g, z, grad_input=z) # in the place of z: memory new in every step is slow
     sums = (1, 2, 3) if shift is None else (2, 3)
-    S, Sx = (v.sum(sums, keepdim=True, dtype=wide) for v in (g, g * x))
+    gx = g * x
+    S, Sx = (v.sum(sums, keepdim=True, dtype=wide) for v in (g, gx))
     T = (Sx - mean * S) * rstd # the sum of gz times the normalised x
     n = x[0].numel() / groups
-    first, second = (reduce(w * k * v, "b f 1 1 (g per) -> b 1 1 1 g", "sum", per=per) for v in (S, T))
-    first, second = (repeat(v, "b 1 1 1 g -> b 1 1 1 (g per)", per=per) for v in (first, second))
+    of_groups = (torch.stack([S, T]) * (w * k)).unflatten(5, (groups, per)).sum((2, 6))
+    first, second = of_groups.repeat_interleave(per, 4)[:, :, None]
     P = -rstd.square() * second / n
     Q = -rstd * first / n - mean * P
-    gx = torch.addcmul(Q.to(x.dtype), x, P.to(x.dtype)).addcmul_(g, A.to(x.dtype))
+    gx = torch.addcmul(Q.to(x.dtype), x, P.to(x.dtype), out=gx).addcmul_(g, A.to(x.dtype))
     gw, gb = ((k * v).sum((0, 1, 2, 3)).to(weight.dtype) for v in (T, S))
     if shift is None: return gx, gw, gb, None, None
     return gx, gw, gb, S.to(shift.dtype), (T * w + S * bias).to(scale.dtype)
