@@ -4,6 +4,7 @@ As in test_bridge: the exact Gaussian denoiser is affine and so is the sampler, 
 import pytest
 import torch
 from unit_noise import law
+from vidiffedu import residual
 from vidiffedu.core import complaint, seeded
 from vidiffedu.oracle import GaussianClips, remember_past
 from vidiffedu.paths import VE, VP, Bridge, Cosine
@@ -12,8 +13,6 @@ from vidiffedu.times import independent
 from vidiffedu.train import load_weights, save_weights
 
 PATHS = {"Cosine": Cosine(), "VP": VP(), "VE": VE(.001, 50.)}
-
-
 FORECASTS = {"last frame": lambda past: past[:, -1:], "nothing": lambda past: 0 * past[:, -1:], "far off": lambda past: 3 + 2 * past.flip(4)[:, -1:],
              "from afar": lambda past: -past.sum(1, keepdim=True)}
 
@@ -90,6 +89,21 @@ def test_gradients_reach_the_forecaster_or_not(clips):
         assert model.forecaster.context.gru[0].into.weight.grad.any() and model.net.out[1].weight.grad.any()
 
 
+@pytest.mark.parametrize("size", [(16, 24), (8, 8)])
+def test_our_backward_passes_are_those_of_autograd(size, monkeypatch):
+    "Of the recurrence, and of the 1x1 convolutions in strips: same loss, same gradients as by PyTorch's own."
+    found, clip = [], torch.rand(3, 6, 1, *size, generator=seeded(1)) * 2 - 1
+    for ours in (True, False):
+        model = models()
+        if not ours:
+            for name in ("_by_hand", "_by_onednn"): monkeypatch.setattr(residual, name, lambda x: False)
+        loss = model.loss(clip, seeded(2))
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert len(found[0]) == len(found[1]) > 50
+    for mine, theirs in zip(*found): torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5 * max(1., float(theirs.abs().max())))
+
+
 def test_the_explicit_term_is_the_mean_square_of_the_residual(clips):
     plain, more = models().loss(clips, seeded(2)), models(explicit=.5).loss(clips, seeded(2))
     rms = residual_scale(clips, models().forecaster) / .3
@@ -133,8 +147,8 @@ def test_clip_holds_what_is_fed_back_and_changes_nothing_inside(clips):
     torch.testing.assert_close(wide, out, rtol=1e-3, atol=1e-2)
 
 
-def test_a_residual_of_known_size_is_learnt():
-    "x = last frame + 0.2 times white noise: the residual's scale is known, and so is the least MSE of mu."
+def test_the_scale_of_a_random_walk_is_its_step():
+    "x = last frame + 0.2 times white noise: what persistence misses is known; a forecast of nothing misses more."
     g = seeded(5)
     steps = .2 * torch.randn(64, 5, 1, 8, 8, generator=g)
     walk = (torch.zeros(64, 1, 1, 8, 8) + steps.cumsum(1)).clamp(-1, 1)

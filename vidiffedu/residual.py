@@ -194,17 +194,15 @@ class _Block(nn.Module):
         self.conv, self.norm = nn.Conv2d(i, o, 3, padding=1), nn.GroupNorm(8, o)
     def forward(self, x): return F.leaky_relu(self.norm(self.conv(x)), .2, inplace=True)
 
-def _pixelwise(x, weight, bias=None):
-    if not _by_onednn(x): return F.conv2d(x, weight, bias)
-    # as 64 strips, for of a smaller batch PyTorch would choose a slower backward pass
-    strips = rearrange(rearrange(x, "n c h w -> (n h w) c"), "(s p) c -> s c p 1", s=math.gcd(x[:, 0].numel(), 64))
-    y = rearrange(_conv(strips, weight, bias), "s c p 1 -> (s p) c")
-    return rearrange(y, "(n h w) c -> n c h w", n=len(x), h=x.shape[2])
-
 class _Pixelwise(nn.Conv2d):
     "1x1 convolution"
     def __init__(self, i, o, bias=True): super().__init__(i, o, 1, bias=bias)
-    def forward(self, x): return _pixelwise(x, self.weight, self.bias)
+    def forward(self, x):
+        if not _by_onednn(x): return super().forward(x)
+        # as 64 strips, for of a smaller batch PyTorch would choose a slower backward pass
+        strips = rearrange(rearrange(x, "n c h w -> (n h w) c"), "(s p) c -> s c p 1", s=math.gcd(x[:, 0].numel(), 64))
+        y = rearrange(_conv(strips, self.weight, self.bias), "s c p 1 -> (s p) c")
+        return rearrange(y, "(n h w) c -> n c h w", n=len(x), h=x.shape[2])
 
 class _Res(nn.Module):
     "Block, plus the time if there is one, block; plus the input"

@@ -16,7 +16,7 @@ that end in _v it predicts v, with weight 1 / c^2; in rvd_flat the estimate, wit
 import argparse, pathlib, time, csv
 import torch
 from einops import rearrange
-from bridge_steps import add
+from bridge_steps import add, interval
 from score_frequency import provenance
 from vidiffedu.core import seeded
 from vidiffedu.crps import crps
@@ -56,8 +56,6 @@ def train(arm, clips, seed, steps, batch_size, lr):
     started = time.process_time()
     run = fit(make(arm, seed, clips), clips[:, :ARMS[arm][2]], steps=steps, batch_size=batch_size, lr=lr, warmup=20, ema=.99, seed=seed, progress=False)
     return run, time.process_time() - started
-
-def interval(v): return dict(value=float(v.mean()), low=float(v.mean() - 1.96 * v.std() / len(v)**.5), high=float(v.mean() + 1.96 * v.std() / len(v)**.5))
 
 def judge(model, test, samples=5, seed=1001):
     "metric, frame -> value with interval; model None: persistence"
