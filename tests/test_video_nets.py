@@ -208,13 +208,15 @@ def test_own_backward_passes(act, timed):
     assert torch.autograd.gradcheck(nets._Gelu.apply, h) and torch.autograd.gradgradcheck(nets._Gelu.apply, h)
 
 
-def test_linear_layers_in_float32():
-    "Large ones are convolutions on a CPU, tiny ones and all others matrix products; every one is the same function"
+@pytest.mark.parametrize("slow", (True, False))
+def test_linear_layers_in_float32(slow, monkeypatch):
+    "Large ones are convolutions where the processor's matrix products are slow, tiny ones and all others matrix products; every one is the same function"
+    monkeypatch.setattr(nets, "_slow_matrices", lambda: slow)
     layer, x = shaken(nets._Linear(96, 288), dtype=torch.float32), clip(3, 4, 8, 8, 96, dtype=torch.float32).requires_grad_()
     def convolved(f): # does the forward pass convolve?
         with torch.profiler.profile() as p: f()
         return any("convolution" in event.key for event in p.key_averages())
-    here = torch.backends.mkldnn.is_available()
+    here = slow and torch.backends.mkldnn.is_available()
     assert convolved(lambda: layer(x)) == here and not convolved(lambda: layer(x[:1, :1]))
     assert not convolved(lambda: copy.deepcopy(layer).double()(x.double()))
     with torch.autocast("cpu", torch.bfloat16): assert not convolved(lambda: layer(x))
@@ -300,6 +302,35 @@ def test_low_precision(kind):
     assert all(p.grad.dtype == torch.float32 and torch.isfinite(p.grad).all() for p in net.parameters())
     whole = copy.deepcopy(net).to(torch.bfloat16)(x.bfloat16(), torch.tensor(.4))
     assert whole.dtype == torch.bfloat16 and (whole.float() - exact).norm() < .1 * exact.norm()
+
+
+CPUS = [(dict(architecture="x86_64", cpu_name="Intel Xeon", avx512_bf16=True, amx_bf16=False), False, True), # known by: slow matrices, slow bfloat16
+        (dict(architecture="x86_64", cpu_name="Intel Xeon", avx512_bf16=True, amx_bf16=True), False, False),
+        (dict(architecture="x86_64", cpu_name="AMD EPYC", avx512_bf16=True, amx_bf16=False), True, False),
+        (dict(architecture="x86_64", cpu_name="AMD Ryzen", avx512_bf16=False), True, True),
+        (dict(architecture="aarch64", cpu_name="Apple M2"), False, False), ({}, False, False)]
+
+@pytest.mark.parametrize("cpu, matrices, bfloat16", CPUS, ids=lambda v: v.get("cpu_name", "unknown") if isinstance(v, dict) else "")
+def test_what_the_processor_is_slow_at(cpu, matrices, bfloat16, monkeypatch):
+    monkeypatch.setattr(nets, "_processor", lambda: cpu)
+    monkeypatch.setattr(nets, "_slow_matrices", nets._slow_matrices.__wrapped__)
+    assert nets._slow_matrices() == matrices and nets._slow_bfloat16.__wrapped__() == bfloat16
+
+
+@every_net
+@pytest.mark.parametrize("slow", (True, False))
+def test_autocast_only_where_it_pays(kind, slow, monkeypatch):
+    "Where bfloat16 is slow the answer is float32's, rounded once, and so are the gradients; the type is autocast's everywhere"
+    monkeypatch.setattr(nets, "_slow_bfloat16", lambda: slow)
+    net, x, past = shaken(MAKE[kind](), dtype=torch.float32), clip(2, 2, 1, 8, 8, dtype=torch.float32), clip(2, 2, 1, 8, 8, seed=3, dtype=torch.float32)
+    def run(on):
+        with torch.autocast("cpu", torch.bfloat16, enabled=on): y = net(x, torch.tensor([.2, .8]), cond=past)
+        return y, torch.autograd.grad(y.float().square().sum() / 2, list(net.parameters()))
+    (low, low_grads), (exact, grads) = run(True), run(False)
+    assert low.dtype == torch.bfloat16 and exact.dtype == torch.float32
+    assert torch.equal(low, exact.bfloat16()) == slow
+    distance = sum((a - b).square().sum() for a, b in zip(low_grads, grads)) / sum(b.square().sum() for b in grads)
+    assert (0 < distance < 1e-4) if slow else distance > 1e-6
 
 
 @every_net

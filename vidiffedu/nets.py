@@ -7,7 +7,7 @@ __all__ = ['BiasFreeNorm', 'BlindUNet', 'sinusoids', 'TimeEmbedding', 'TimedNorm
            'ramvid_unet', 'VideoTransformer', 'video_transformer', 'JoinedUNet']
 
 # %% ../nbs/07_nets.ipynb #dc1da5b5
-import math, torch
+import functools, math, torch
 from torch import nn
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint as checkpointed
@@ -157,6 +157,13 @@ def _by_onednn(x):
     "Whether to choose the kernel by hand: a convolution of oneDNN, for float32 on a CPU"
     return _by_hand(x) and x.dtype == torch.float32 and torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu")
 
+def _processor():
+    "What PyTorch says of this CPU: its name and what it can do; nothing before version 2.10"
+    return getattr(torch.cpu, "get_capabilities", dict)()
+
+@functools.cache
+def _slow_matrices(): return "AMD" in _processor().get("cpu_name", "")
+
 # %% ../nbs/07_nets.ipynb #481726b5
 class _Norm(torch.autograd.Function):
     "Group norm, scale and shift, SiLU in one: of all steps only the input is kept for the backward pass"
@@ -227,21 +234,43 @@ class _Conv(nn.Conv3d):
 
 class _Up(_Conv):
     "Twice the height and width: every pixel four times, then a convolution, done as one transposed convolution"
+    def __init__(self, i, o):
+        super().__init__(i, o)
+        row = torch.tensor([[0., 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]]) # of the four places, each is met by one tap or two
+        self.register_buffer("taps", torch.kron(torch.eye(3).flip(0), torch.kron(row, row)), persistent=False) # (3*4*4 3*3*3)
+
     def forward(self, x):
-        w = rearrange(self.weight.flip((2, 3, 4)), "o i t p q -> i o t p q")
-        w = F.pad(w, (0, 0, 0, 1)) + F.pad(w, (0, 0, 1, 0)) # a pixel is met by up to two taps of each row and column
-        w = F.pad(w, (0, 1)) + F.pad(w, (1, 0))
+        w = self.taps @ rearrange(self.weight, "o i t p q -> i (t p q) o")
+        w = rearrange(w, "i (t p q) o -> i o t p q", p=4, q=4)
         y = F.conv_transpose3d(_channels_first(x), w, self.bias, stride=(1, 2, 2), padding=1)
         return rearrange(y, "b c f h w -> b f h w c").contiguous()
 
 # %% ../nbs/07_nets.ipynb #7b3e92f4
 class _Linear(nn.Linear):
-    "A linear layer for (i j ... c); on a CPU in float32 a convolution by one pixel, which is faster unless the layer is tiny"
+    "A linear layer for (i j ... c); in float32 on an AMD a convolution by one pixel, which is faster unless the layer is tiny"
     def forward(self, x):
-        if not _by_onednn(x) or x.numel() * self.out_features < 2**23: return super().forward(x)
+        if not (_by_onednn(x) and _slow_matrices()) or x.numel() * self.out_features < 2**23: return super().forward(x)
         pictures = rearrange(x.contiguous(), "i j ... c -> (i j) c 1 (...)") # one row each; channels last, nothing is copied
         y = F.conv2d(pictures, self.weight[..., None, None], self.bias)
         return rearrange(y, "b c 1 n -> b n c").reshape(*x.shape[:-1], -1)
+
+# %% ../nbs/07_nets.ipynb #6364020b
+@functools.cache
+def _slow_bfloat16():
+    "Whether this CPU is known to multiply bfloat16 more slowly than float32"
+    cpu = _processor()
+    fast = cpu.get("amx_bf16") or cpu.get("avx512_bf16") and _slow_matrices()
+    return cpu.get("architecture") == "x86_64" and not fast
+
+def _at_full_rate(forward):
+    "`forward` without autocast where that is slower, its result in autocast's type all the same"
+    @functools.wraps(forward)
+    def run(self, x, *args, **kwargs):
+        cast = x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
+        if not cast or not _slow_bfloat16(): return forward(self, x, *args, **kwargs)
+        kind = torch.get_autocast_dtype("cpu")
+        with torch.autocast("cpu", enabled=False): return forward(self, x.to(next(self.parameters()).dtype), *args, **kwargs).to(kind)
+    return run
 
 # %% ../nbs/07_nets.ipynb #512e0fe0
 def _zeroed(layer):
@@ -310,6 +339,7 @@ class VideoUNet(nn.Module):
         self.out = _zeroed(_Conv(width * mults[0], out_channels or channels))
         self.to(memory_format=torch.channels_last_3d)
 
+    @_at_full_rate
     def forward(self, x, t=None, cond=None): # x (b f c h w), t () | (b,) | (b, f), cond (b k c h w) -> (b f out h w)
         frames, f = _join(x, cond, self.channels), x.shape[1]
         _check_size(x, 2**(self.levels - 1), f"{self.levels} levels")
@@ -474,6 +504,7 @@ class VideoTransformer(nn.Module):
         for m in (self.time.into, self.time.out): nn.init.normal_(m.weight, std=.02)
         for m in (self.modulate, self.out): nn.init.zeros_(m.weight)
 
+    @_at_full_rate
     def forward(self, x, t=None, cond=None): # x (b f c h w), t () | (b,) | (b, f), cond (b k c h w) -> (b f out h w)
         frames, f = self._check(_join(x, cond, self.channels)), x.shape[1]
         e = F.silu(self.time(_frame_times(frames, t, frames.shape[1] - f)))
