@@ -208,15 +208,15 @@ def test_own_backward_passes(act, timed):
     assert torch.autograd.gradcheck(nets._Gelu.apply, h) and torch.autograd.gradgradcheck(nets._Gelu.apply, h)
 
 
-@pytest.mark.parametrize("slow", (True, False))
-def test_linear_layers_in_float32(slow, monkeypatch):
+@pytest.mark.parametrize("amd", (True, False))
+def test_linear_layers_in_float32(amd, monkeypatch):
     "Large ones are convolutions where the processor's matrix products are slow, tiny ones and all others matrix products; every one is the same function"
-    monkeypatch.setattr(nets, "_slow_matrices", lambda: slow)
+    monkeypatch.setattr(nets, "_amd", lambda: amd)
     layer, x = shaken(nets._Linear(96, 288), dtype=torch.float32), clip(3, 4, 8, 8, 96, dtype=torch.float32).requires_grad_()
     def convolved(f): # does the forward pass convolve?
         with torch.profiler.profile() as p: f()
         return any("convolution" in event.key for event in p.key_averages())
-    here = slow and torch.backends.mkldnn.is_available()
+    here = amd and torch.backends.mkldnn.is_available()
     assert convolved(lambda: layer(x)) == here and not convolved(lambda: layer(x[:1, :1]))
     assert not convolved(lambda: copy.deepcopy(layer).double()(x.double()))
     with torch.autocast("cpu", torch.bfloat16): assert not convolved(lambda: layer(x))
@@ -228,10 +228,12 @@ def test_linear_layers_in_float32(slow, monkeypatch):
             assert_close(a, b, rtol=1e-4, atol=1e-5 * b.abs().max().item())
 
 
+@pytest.mark.parametrize("amd", (True, False))
 @pytest.mark.parametrize("make, shape", [(lambda: VideoUNet(width=32, mults=(1, 2), attention=(1,)), (2, 4, 1, 16, 16)),
                                          (lambda: VideoTransformer(size=16, frames=8, width=96, depth=2, heads=2), (2, 8, 1, 16, 16))], ids=MAKE)
-def test_float32_agrees_with_float64(make, shape):
-    "Large enough for the short cuts that float32 alone takes"
+def test_float32_agrees_with_float64(make, shape, amd, monkeypatch):
+    "Large enough for the short cuts that float32 alone takes, on either processor"
+    monkeypatch.setattr(nets, "_amd", lambda: amd)
     net, x = shaken(make(), dtype=torch.float32), clip(*shape, dtype=torch.float32)
     exact, t, results = copy.deepcopy(net).double(), torch.rand(shape[:2], generator=torch.Generator().manual_seed(2)), []
     for n, v in ((net, x), (exact, x.double())):
@@ -304,17 +306,17 @@ def test_low_precision(kind):
     assert whole.dtype == torch.bfloat16 and (whole.float() - exact).norm() < .1 * exact.norm()
 
 
-CPUS = [(dict(architecture="x86_64", cpu_name="Intel Xeon", avx512_bf16=True, amx_bf16=False), False, True), # known by: slow matrices, slow bfloat16
+CPUS = [(dict(architecture="x86_64", cpu_name="Intel Xeon", avx512_bf16=True, amx_bf16=False), False, True), # an AMD, slow bfloat16
         (dict(architecture="x86_64", cpu_name="Intel Xeon", avx512_bf16=True, amx_bf16=True), False, False),
         (dict(architecture="x86_64", cpu_name="AMD EPYC", avx512_bf16=True, amx_bf16=False), True, False),
         (dict(architecture="x86_64", cpu_name="AMD Ryzen", avx512_bf16=False), True, True),
         (dict(architecture="aarch64", cpu_name="Apple M2"), False, False), ({}, False, False)]
 
-@pytest.mark.parametrize("cpu, matrices, bfloat16", CPUS, ids=lambda v: v.get("cpu_name", "unknown") if isinstance(v, dict) else "")
-def test_what_the_processor_is_slow_at(cpu, matrices, bfloat16, monkeypatch):
+@pytest.mark.parametrize("cpu, amd, bfloat16", CPUS, ids=lambda v: v.get("cpu_name", "unknown") if isinstance(v, dict) else "")
+def test_what_the_processor_is_slow_at(cpu, amd, bfloat16, monkeypatch):
     monkeypatch.setattr(nets, "_processor", lambda: cpu)
-    monkeypatch.setattr(nets, "_slow_matrices", nets._slow_matrices.__wrapped__)
-    assert nets._slow_matrices() == matrices and nets._slow_bfloat16.__wrapped__() == bfloat16
+    monkeypatch.setattr(nets, "_amd", nets._amd.__wrapped__)
+    assert nets._amd() == amd and nets._slow_bfloat16.__wrapped__() == bfloat16
 
 
 @every_net

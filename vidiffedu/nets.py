@@ -162,7 +162,7 @@ def _processor():
     return getattr(torch.cpu, "get_capabilities", dict)()
 
 @functools.cache
-def _slow_matrices(): return "AMD" in _processor().get("cpu_name", "")
+def _amd(): return "AMD" in _processor().get("cpu_name", "")
 
 # %% ../nbs/07_nets.ipynb #481726b5
 class _Norm(torch.autograd.Function):
@@ -249,7 +249,7 @@ class _Up(_Conv):
 class _Linear(nn.Linear):
     "A linear layer for (i j ... c); in float32 on an AMD a convolution by one pixel, which is faster unless the layer is tiny"
     def forward(self, x):
-        if not (_by_onednn(x) and _slow_matrices()) or x.numel() * self.out_features < 2**23: return super().forward(x)
+        if not (_by_onednn(x) and _amd()) or x.numel() * self.out_features < 2**23: return super().forward(x)
         pictures = rearrange(x.contiguous(), "i j ... c -> (i j) c 1 (...)") # one row each; channels last, nothing is copied
         y = F.conv2d(pictures, self.weight[..., None, None], self.bias)
         return rearrange(y, "b c 1 n -> b n c").reshape(*x.shape[:-1], -1)
@@ -259,7 +259,7 @@ class _Linear(nn.Linear):
 def _slow_bfloat16():
     "Whether this CPU is known to multiply bfloat16 more slowly than float32"
     cpu = _processor()
-    fast = cpu.get("amx_bf16") or cpu.get("avx512_bf16") and _slow_matrices()
+    fast = cpu.get("amx_bf16") or cpu.get("avx512_bf16") and _amd()
     return cpu.get("architecture") == "x86_64" and not fast
 
 def _at_full_rate(forward):
@@ -416,7 +416,7 @@ def ramvid_unet(
 
 # %% ../nbs/07_nets.ipynb #8478f22e
 class _Gelu(torch.autograd.Function):
-    "GELU in its tanh form is h sigmoid(k (h + .044715 h³)), k = 2 sqrt(2/π): a sigmoid costs a CPU less than a tanh"
+    "GELU in its tanh form is h sigmoid(k (h + .044715 h³)), k = 2 sqrt(2/π): on an AMD a sigmoid costs less than a tanh"
     @staticmethod
     def forward(ctx, h):
         k = h.new_tensor(2 * math.sqrt(2 / math.pi))
@@ -432,7 +432,7 @@ class _Gelu(torch.autograd.Function):
         slope = torch.addcmul(k, h, h, value=3 * .044715 * k.item()).mul_(h)
         return torch.ops.aten.sigmoid_backward(slope, s).add_(s).mul_(g)
 
-def _gelu(h): return _Gelu.apply(h) if _by_hand(h) else F.gelu(h, approximate="tanh")
+def _gelu(h): return _Gelu.apply(h) if _by_hand(h) and _amd() else F.gelu(h, approximate="tanh")
 
 # %% ../nbs/07_nets.ipynb #25b0b4e6
 class _Block(nn.Module):
