@@ -206,6 +206,10 @@ def test_own_backward_passes(act, timed):
     h = (4 * clip(64)).requires_grad_()
     assert_close(nets._Gelu.apply(h), F.gelu(h, approximate="tanh"))
     assert torch.autograd.gradcheck(nets._Gelu.apply, h) and torch.autograd.gradgradcheck(nets._Gelu.apply, h)
+    x, shift, scale = (clip(*size, seed=n).requires_grad_() for n, size in enumerate([(3, 2, 4, 6), (3, 2, 1, 6), (3, 2, 1, 6)]))
+    exact = (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, correction=0) + 1e-6).sqrt() * (1 + scale) + shift
+    assert_close(nets._Modulate.apply(x, shift, scale), exact)
+    assert torch.autograd.gradcheck(nets._Modulate.apply, (x, shift, scale)) and torch.autograd.gradgradcheck(nets._Modulate.apply, (x, shift, scale))
 
 
 @pytest.mark.parametrize("amd", (True, False))

@@ -434,6 +434,26 @@ class _Gelu(torch.autograd.Function):
 
 def _gelu(h): return _Gelu.apply(h) if _by_hand(h) and _amd() else F.gelu(h, approximate="tanh")
 
+# %% ../nbs/07_nets.ipynb #ec86d895
+def _plain_modulate(x, shift, scale): return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), scale + 1)
+
+class _Modulate(torch.autograd.Function):
+    "Layer norm without weights, scale and shift of each frame; x (f b n d), shift and scale (f b 1 d). Only x is kept, not the normalised tokens"
+    @staticmethod
+    def forward(ctx, x, shift, scale):
+        y, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], None, None, 1e-6)
+        ctx.save_for_backward(x, shift, scale, mean, rstd)
+        return torch.addcmul(shift, y, scale + 1)
+
+    @staticmethod
+    def backward(ctx, g):
+        x, shift, scale, mean, rstd = ctx.saved_tensors
+        if torch.is_grad_enabled(): return torch.autograd.grad(_plain_modulate(x, shift, scale), (x, shift, scale), g, create_graph=True)
+        y = torch.native_layer_norm(x, x.shape[-1:], None, None, 1e-6)[0]
+        of_shift, of_scale = (v.sum(2, keepdim=True) for v in (g, y.mul_(g)))
+        of_x = torch.ops.aten.native_layer_norm_backward(g * (scale + 1), x, x.shape[-1:], mean, rstd, None, None, [True, False, False])[0]
+        return of_x, of_shift, of_scale
+
 # %% ../nbs/07_nets.ipynb #25b0b4e6
 class _Block(nn.Module):
     "Attention, then an MLP, each between a modulated norm and a gate; x (f b n d)"
@@ -455,7 +475,7 @@ class _Block(nn.Module):
         y = _attention(q, k, v)
         return self.out(rearrange(y, f"({within}) h {over} d -> f b n (h d)", b=x.shape[1]))
 
-def _modulated(x, shift, scale): return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), scale + 1)
+def _modulated(x, shift, scale): return (_Modulate.apply if _by_hand(x) else _plain_modulate)(x, shift, scale)
 
 # %% ../nbs/07_nets.ipynb #65be20ab
 def _positions(n, dim):
