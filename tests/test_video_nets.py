@@ -195,6 +195,16 @@ def test_up_sampling_in_one_step():
     assert_close(layer(x), theirs)
 
 
+def test_second_derivative_of_a_frozen_network():
+    "In x alone: by finite differences of the gradient along a direction"
+    net, x, v = shaken(VideoUNet(width=8, mults=(1, 2), attention=())).requires_grad_(False), clip(1, 2, 1, 8, 8), clip(1, 2, 1, 8, 8, seed=4)
+    def gradient(x, **how): return torch.autograd.grad(net(x, .3).square().sum(), x, **how)[0]
+    x.requires_grad_()
+    (Hv,) = torch.autograd.grad(gradient(x, create_graph=True), x, v)
+    by_differences = (gradient(x + 1e-5 * v) - gradient(x - 1e-5 * v)) / 2e-5
+    assert_close(Hv, by_differences, rtol=1e-5, atol=1e-6 * Hv.abs().max().item())
+
+
 @pytest.mark.parametrize("act", (True, False))
 @pytest.mark.parametrize("timed", (True, False))
 def test_own_backward_passes(act, timed):

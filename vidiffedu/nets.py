@@ -158,13 +158,19 @@ def _by_onednn(x):
     return _by_hand(x) and x.dtype == torch.float32 and torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu")
 
 def _processor():
-    "What PyTorch says of this CPU: its name and what it can do; nothing before version 2.10"
+    "What PyTorch says of this CPU: its name and what it can do; nothing in older versions"
     return getattr(torch.cpu, "get_capabilities", dict)()
 
 @functools.cache
 def _amd(): return "AMD" in _processor().get("cpu_name", "")
 
 # %% ../nbs/07_nets.ipynb #481726b5
+def _again(plain, inputs, g, *how):
+    "Gradients for `inputs` that have gradients themselves: those of the plain form; None for what needs none"
+    wanted = [v is not None and v.requires_grad for v in inputs]
+    grads = iter(torch.autograd.grad(plain(*inputs, *how), [v for v, w in zip(inputs, wanted) if w], g, create_graph=True))
+    return tuple(next(grads) if w else None for w in wanted)
+
 class _Norm(torch.autograd.Function):
     "Group norm, scale and shift, SiLU in one: of all steps only the input is kept for the backward pass"
     @staticmethod
@@ -181,10 +187,7 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g):
         *inputs, mean, rstd = ctx.saved_tensors
-        if torch.is_grad_enabled(): # a gradient of the gradient is wanted: differentiate the plain form
-            leaves = [v for v in inputs if v is not None]
-            grads = iter(torch.autograd.grad(_plain_norm(*inputs, ctx.groups, ctx.act), leaves, g, create_graph=True))
-            return *[None if v is None else next(grads) for v in inputs], None, None
+        if torch.is_grad_enabled(): return *_again(_plain_norm, inputs, g, ctx.groups, ctx.act), None, None
         return *_norm_backward(g, *inputs, mean, rstd, ctx.groups, ctx.act), None, None
 
 # %% ../nbs/07_nets.ipynb #275e066f
@@ -448,7 +451,7 @@ class _Modulate(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g):
         x, shift, scale, mean, rstd = ctx.saved_tensors
-        if torch.is_grad_enabled(): return torch.autograd.grad(_plain_modulate(x, shift, scale), (x, shift, scale), g, create_graph=True)
+        if torch.is_grad_enabled(): return _again(_plain_modulate, (x, shift, scale), g)
         y = torch.native_layer_norm(x, x.shape[-1:], None, None, 1e-6)[0]
         of_shift, of_scale = (v.sum(2, keepdim=True) for v in (g, y.mul_(g)))
         of_x = torch.ops.aten.native_layer_norm_backward(g * (scale + 1), x, x.shape[-1:], mean, rstd, None, None, [True, False, False])[0]
