@@ -453,7 +453,7 @@ class _Modulate(torch.autograd.Function):
         x, shift, scale, mean, rstd = ctx.saved_tensors
         if torch.is_grad_enabled(): return _again(_plain_modulate, (x, shift, scale), g)
         y = torch.native_layer_norm(x, x.shape[-1:], None, None, 1e-6)[0]
-        of_shift, of_scale = (v.sum(2, keepdim=True) for v in (g, y.mul_(g)))
+        of_shift, of_scale = (v.sum_to_size(shift.shape) for v in (g, y.mul_(g)))
         of_x = torch.ops.aten.native_layer_norm_backward(g * (scale + 1), x, x.shape[-1:], mean, rstd, None, None, [True, False, False])[0]
         return of_x, of_shift, of_scale
 

@@ -44,8 +44,8 @@ def matrix(device):
     return (lambda: torch.mm(a, b)), 2 * n**3
 
 
-def training_step(net, x, t, bf16):
-    optimizer, target = torch.optim.AdamW(net.parameters(), 1e-4, fused=True), torch.randn_like(x)
+def training_step(net, x, t, bf16=False, fused=True):
+    optimizer, target = torch.optim.AdamW(net.parameters(), 1e-4, fused=fused), torch.randn_like(x)
     def step():
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16): out = net(x, t)
