@@ -10,6 +10,7 @@ __all__ = ['BiasFreeNorm', 'BlindUNet', 'sinusoids', 'TimeEmbedding', 'TimedNorm
 import functools, math, torch
 from torch import nn
 import torch.nn.functional as F
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.checkpoint import checkpoint as checkpointed
 from einops import rearrange, repeat
 from .core import check_video
@@ -154,8 +155,9 @@ def _by_hand(x):
     return x.device.type == "cpu" and not (torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x))
 
 def _by_onednn(x):
-    "Whether to choose the kernel by hand: a convolution of oneDNN, for float32 on a CPU"
-    return _by_hand(x) and x.dtype == torch.float32 and torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu")
+    "Whether to choose the kernel by hand: a convolution of oneDNN, for float32 on a CPU, unless somebody counts the operations"
+    if not _by_hand(x) or _get_current_dispatch_mode() is not None: return False # a mode such as FlopCounterMode gets those of the definition
+    return x.dtype == torch.float32 and torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu")
 
 def _processor():
     "What PyTorch says of this CPU: its name and what it can do; nothing in older versions"
@@ -222,12 +224,88 @@ class TimedNorm(nn.GroupNorm):
         norm = _Norm.apply if _by_hand(x) else _plain_norm
         return norm(x, self.weight, self.bias, shift, scale, self.num_groups, act)
 
+# %% ../nbs/07_nets.ipynb #33ec18b1
+def _values(n):
+    "From a polynomial's n coefficients to its values at 0, 1, -1, 2, -2 and its leading coefficient; (6 n)"
+    v = torch.vander(torch.tensor([0., 1, -1, 2, -2], dtype=torch.float64, device="cpu"), n, increasing=True)
+    return torch.cat([v, torch.eye(n, dtype=v.dtype, device="cpu")[-1:]])
+
+@functools.cache
+def _winograd(dtype):
+    "A (4 6), B (6 6), G (6 3) of equation (6)"
+    A, B, G = _values(4).T, torch.linalg.inv(_values(6)).T, _values(3)
+    size = B.abs().sum(1, keepdim=True) # what B gains G loses: with rows of one size less is lost in rounding
+    return A.to(dtype), (B / size).to(dtype), (G * size).to(dtype)
+
+def _tiles(f, around):
+    "Four frames at a time and `around` more on both sides: the tile's number, its frames, which of the tile's places they have"
+    for k, s in enumerate(range(0, f, 4)):
+        first, last = max(s - around, 0), min(s + 4 + around, f)
+        yield k, slice(first, last), slice(first - s + around, last - s + around)
+
+def _into_six(x, T, around):
+    "T times the frames of each tile: (b f h w c) -> (6 n h w c) for n tiles in all clips"
+    b, f = x.shape[:2]
+    z = x.new_empty(6, b, -(-f // 4), x[0, 0].numel())
+    for k, frames, places in _tiles(f, around):
+        torch.bmm(T[:, places].expand(b, -1, -1), x[:, frames].flatten(2), out=z[:, :, k].transpose(0, 1))
+    return z.view(6, -1, *x.shape[2:])
+
+def _out_of_six(z, T, around, b, f):
+    "T times the six pictures of each tile, summed where tiles overlap: (6 n h w c) -> (b f h w c)"
+    y, tiles = (z.new_zeros if around else z.new_empty)(b, f, *z.shape[2:]), z.view(6, b, -(-f // 4), -1)
+    for k, frames, places in _tiles(f, around):
+        y.flatten(2)[:, frames].baddbmm_(T[places].expand(b, -1, -1), tiles[:, :, k].transpose(0, 1), beta=around)
+    return y
+
+# %% ../nbs/07_nets.ipynb #5e0c1bd9
+def _plain_conv(x, weight, bias): return rearrange(F.conv3d(_channels_first(x), weight, bias, padding=1), "b c f h w -> b f h w c")
+
+def _kernels(G, weight): return rearrange(G @ rearrange(weight, "o i t p q -> t (o p q i)"), "j (o p q i) -> j o i p q", o=len(weight), p=3, q=3)
+
+def _pictures(z): return rearrange(z, "n h w c -> n c h w")
+
+class _Winograd(torch.autograd.Function):
+    "A 3x3x3 convolution of (b f h w c) by equation (6); only its input is kept for the backward pass"
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight, bias)
+        A, B, G = _winograd(x.dtype)
+        z, o = _into_six(x, B, 1), len(weight)
+        y = z if o == x.shape[-1] else z.new_empty(*z.shape[:-1], o) # in the place of z if it fits
+        for j, w in enumerate(_kernels(G, weight)): # 1 to every power is 1: at that point a bias is added to all frames
+            _pictures(y[j]).copy_(F.conv2d(_pictures(z[j]), w, bias if j == 1 else None, padding=1))
+        return _out_of_six(y, A, 0, *x.shape[:2])
+
+    @staticmethod
+    def backward(ctx, g):
+        x, weight, bias = ctx.saved_tensors
+        if torch.is_grad_enabled(): return _again(_plain_conv, (x, weight, bias), g)
+        (A, B, G), (for_x, for_w, for_b) = _winograd(x.dtype), ctx.needs_input_grad
+        z, gy, W = _into_six(x, B, 1), _into_six(g, A.T, 0), _kernels(G, weight)
+        gW, gb = torch.empty_like(W), None
+        for j in range(6):
+            wanted, how = (for_x, for_w, for_b and j == 1), ([1, 1], [1, 1], [1, 1], False, [0, 0], 1) # stride, padding, dilation
+            gz, gw, sums = torch.ops.aten.convolution_backward(_pictures(gy[j]), _pictures(z[j]), W[j], [len(weight)], *how, wanted)
+            if for_x: _pictures(z[j]).copy_(gz)
+            if for_w: gW[j] = gw
+            if j == 1: gb = sums
+        if for_w: gw = rearrange(G.T @ rearrange(gW, "j o i p q -> j (o p q i)"), "t (o p q i) -> o i t p q", o=len(weight), p=3, q=3)
+        return _out_of_six(z, B.T, 1, *x.shape[:2]) if for_x else None, gw if for_w else None, gb
+
+def _winograd_pays(x, weight):
+    "Whether equation (6) was measured to be the faster way: tiles well filled, many channels, many pixels; x (b f h w c)"
+    f, c, o = x.shape[1], x.shape[-1], len(weight)
+    filled = f >= 4 and -(-f // 4) * 6 <= 1.8 * f
+    return _by_onednn(x) and filled and c * o >= 24 * (c + o) and x.numel() >= 2048 * c and x.numel() * o >= 2**25
+
 # %% ../nbs/07_nets.ipynb #34d4d034
 class _Conv(nn.Conv3d):
     "A 3x3x3 convolution of (b f h w c): channels last, the layout that CPUs and tensor cores prefer"
     def __init__(self, i, o, stride=1): super().__init__(i, o, 3, (1, stride, stride), 1)
 
     def forward(self, x):
+        if self.stride == (1, 1, 1) and _winograd_pays(x, self.weight): return _Winograd.apply(x, self.weight, self.bias)
         x = _channels_first(x)
         # for a single small clip PyTorch would choose a slower kernel
         if len(x) == 1 and _by_onednn(x):
