@@ -1,7 +1,8 @@
 """The video networks against plain re-statements of what they compute: attention with a softmax, loops over frames and groups.
 
 The networks take short cuts for speed: up-sampling and convolution in one, norms and GELU with backward passes of their own,
-fused attention, one product for all modulations, linear layers as convolutions. None of them may change a result."""
+fused attention, one product for all modulations, linear layers as convolutions, six convolutions for twelve along time. None of them may
+change a result."""
 import copy
 import math
 import warnings
@@ -205,6 +206,43 @@ def test_second_derivative_of_a_frozen_network():
     assert_close(Hv, by_differences, rtol=1e-5, atol=1e-6 * Hv.abs().max().item())
 
 
+@pytest.mark.parametrize("up", (False, True))
+@pytest.mark.parametrize("f", (1, 3, 4, 5, 8, 10))
+def test_six_convolutions_for_twelve(f, up):
+    "Whole and broken tiles of four frames; `up` is a transposed convolution to twice the size"
+    x, w, b = (v.requires_grad_() for v in (clip(2, f, 2, 3, 2), clip(*(2, 3, 3, 4, 4) if up else (3, 2, 3, 3, 3), seed=2), clip(3, seed=3)))
+    first = x.permute(0, 4, 1, 2, 3)
+    theirs = (F.conv_transpose3d(first, w, b, (1, 2, 2), 1) if up else F.conv3d(first, w, b, padding=1)).permute(0, 2, 3, 4, 1)
+    ours = nets._Winograd.apply(x, w, b, up)
+    assert_close(ours, theirs)
+    g = clip(*ours.shape, seed=4)
+    for a, e in zip(*(torch.autograd.grad(y, (x, w, b), g) for y in (ours, theirs))): assert_close(a, e)
+    assert f != 5 or torch.autograd.gradgradcheck(lambda *v: nets._Winograd.apply(*v, up), (x, w, b))
+
+
+@pytest.mark.parametrize("wanted", (0, 1, 2))
+def test_six_convolutions_of_which_some_are_frozen(wanted):
+    inputs = clip(1, 4, 3, 3, 2), clip(2, 2, 3, 3, 3, seed=2), clip(2, seed=3)
+    v = inputs[wanted].requires_grad_()
+    ours, theirs = (torch.autograd.grad(conv(*inputs, False).square().sum(), v)[0] for conv in (nets._Winograd.apply, nets._plain_conv))
+    assert_close(ours, theirs)
+
+
+def test_six_convolutions_where_that_pays():
+    "In wide layers of enough frames, in float32; whoever counts operations finds those of the definition"
+    from torch.utils.flop_counter import FlopCounterMode
+    layer, x = nets._Conv(64, 64), clip(2, 8, 32, 32, 64, dtype=torch.float32)
+    pays = lambda x, i=64, o=64: nets._winograd_pays(x, torch.empty(o, i, 3, 3, 3))
+    assert pays(x) == torch.backends.mkldnn.is_available()
+    assert not any([pays(x[:, :5]), pays(x[:, :, :16, :16]), pays(x[..., :32], 32), pays(x, o=16), pays(x.double())])
+    assert not pays(clip(2, 8, 8, 8, 256, dtype=torch.float32), 256, 256) # so few pixels that making the kernels costs more
+    with torch.autocast("cpu", torch.bfloat16): assert not pays(x)
+    with FlopCounterMode(display=False) as counter: layer(x)
+    assert counter.get_total_flops() == 2 * 27 * 64 * x.numel()
+    exact = copy.deepcopy(layer).double()(x.double())
+    assert_close(layer(x).double(), exact, rtol=0, atol=1e-5 * exact.abs().max().item()) # six products lose three times what twelve lose
+
+
 @pytest.mark.parametrize("act", (True, False))
 @pytest.mark.parametrize("timed", (True, False))
 def test_own_backward_passes(act, timed):
@@ -243,7 +281,7 @@ def test_linear_layers_in_float32(amd, monkeypatch):
 
 
 @pytest.mark.parametrize("amd", (True, False))
-@pytest.mark.parametrize("make, shape", [(lambda: VideoUNet(width=32, mults=(1, 2), attention=(1,)), (2, 4, 1, 16, 16)),
+@pytest.mark.parametrize("make, shape", [(lambda: VideoUNet(width=64, mults=(1, 2), attention=(1,)), (4, 8, 1, 16, 16)),
                                          (lambda: VideoTransformer(size=16, frames=8, width=96, depth=2, heads=2), (2, 8, 1, 16, 16))], ids=MAKE)
 def test_float32_agrees_with_float64(make, shape, amd, monkeypatch):
     "Large enough for the short cuts that float32 alone takes, on either processor"

@@ -258,41 +258,57 @@ def _out_of_six(z, T, around, b, f):
         y.flatten(2)[:, frames].baddbmm_(T[places].expand(b, -1, -1), tiles[:, :, k].transpose(0, 1), beta=around)
     return y
 
-# %% ../nbs/07_nets.ipynb #5e0c1bd9
-def _plain_conv(x, weight, bias): return rearrange(F.conv3d(_channels_first(x), weight, bias, padding=1), "b c f h w -> b f h w c")
+# %% ../nbs/07_nets.ipynb #b4475358
+def _kernels(G, weight, up):
+    "Six kernels of two dimensions from one of three: (a b t p q) -> (6 a b p q); transposed, taps slide the other way"
+    w = (G.flip(1) if up else G) @ rearrange(weight, "a b t p q -> t (a p q b)")
+    return rearrange(w, "j (a p q b) -> j a b p q", a=len(weight), p=weight.shape[3], q=weight.shape[4])
 
-def _kernels(G, weight): return rearrange(G @ rearrange(weight, "o i t p q -> t (o p q i)"), "j (o p q i) -> j o i p q", o=len(weight), p=3, q=3)
+def _taps(G, kernels, up):
+    "The transpose of _kernels, for gradients: (6 a b p q) -> (a b t p q)"
+    _, a, _, p, q = kernels.shape
+    w = (G.flip(1) if up else G).T @ rearrange(kernels, "j a b p q -> j (a p q b)")
+    return rearrange(w, "t (a p q b) -> a b t p q", a=a, p=p, q=q)
+
+# %% ../nbs/07_nets.ipynb #5e0c1bd9
+def _plain_conv(x, weight, bias, up):
+    "With 3x3x3 weights (o i t p q), or if `up` transposed with 3x4x4 (i o t p q), to twice the size; x (b f h w i)"
+    conv = F.conv_transpose3d if up else F.conv3d
+    return rearrange(conv(_channels_first(x), weight, bias, (1, 1 + up, 1 + up), 1), "b c f h w -> b f h w c").contiguous()
+
+def _how(up): return [1 + up] * 2, [1, 1], [1, 1], up, [0, 0], 1 # stride, padding, dilation, transposed, output padding, groups
 
 def _pictures(z): return rearrange(z, "n h w c -> n c h w")
 
 class _Winograd(torch.autograd.Function):
-    "A 3x3x3 convolution of (b f h w c) by equation (6); only its input is kept for the backward pass"
+    "_plain_conv by equation (6); only its input is kept for the backward pass"
     @staticmethod
-    def forward(ctx, x, weight, bias):
+    def forward(ctx, x, weight, bias, up):
         ctx.save_for_backward(x, weight, bias)
+        ctx.up = up
         A, B, G = _winograd(x.dtype)
-        z, o = _into_six(x, B, 1), len(weight)
-        y = z if o == x.shape[-1] else z.new_empty(*z.shape[:-1], o) # in the place of z if it fits
-        for j, w in enumerate(_kernels(G, weight)): # 1 to every power is 1: at that point a bias is added to all frames
-            _pictures(y[j]).copy_(F.conv2d(_pictures(z[j]), w, bias if j == 1 else None, padding=1))
+        z, o = _into_six(x, B, 1), len(bias)
+        y = z if o == x.shape[-1] and not up else z.new_empty(*z.shape[:2], *(n << up for n in x.shape[2:4]), o) # in the place of z if it fits
+        for j, w in enumerate(_kernels(G, weight, up)): # 1 to every power is 1: at that point a bias is added to all frames
+            _pictures(y[j]).copy_(torch.convolution(_pictures(z[j]), w, bias if j == 1 else None, *_how(up)))
         return _out_of_six(y, A, 0, *x.shape[:2])
 
     @staticmethod
     def backward(ctx, g):
         x, weight, bias = ctx.saved_tensors
-        if torch.is_grad_enabled(): return _again(_plain_conv, (x, weight, bias), g)
-        (A, B, G), (for_x, for_w, for_b) = _winograd(x.dtype), ctx.needs_input_grad
-        z, gy, W = _into_six(x, B, 1), _into_six(g, A.T, 0), _kernels(G, weight)
-        gW, gb = torch.empty_like(W), None
+        if torch.is_grad_enabled(): return *_again(_plain_conv, (x, weight, bias), g, ctx.up), None
+        (A, B, G), (for_x, for_w, for_b, _) = _winograd(x.dtype), ctx.needs_input_grad
+        z, gy, W, gb = _into_six(x, B, 1), _into_six(g, A.T, 0), _kernels(G, weight, ctx.up), None
+        gW = torch.empty_like(W)
         for j in range(6):
-            wanted, how = (for_x, for_w, for_b and j == 1), ([1, 1], [1, 1], [1, 1], False, [0, 0], 1) # stride, padding, dilation
-            gz, gw, sums = torch.ops.aten.convolution_backward(_pictures(gy[j]), _pictures(z[j]), W[j], [len(weight)], *how, wanted)
+            wanted = for_x, for_w, for_b and j == 1
+            gz, gw, sums = torch.ops.aten.convolution_backward(_pictures(gy[j]), _pictures(z[j]), W[j], [len(bias)], *_how(ctx.up), wanted)
             if for_x: _pictures(z[j]).copy_(gz)
             if for_w: gW[j] = gw
             if j == 1: gb = sums
-        if for_w: gw = rearrange(G.T @ rearrange(gW, "j o i p q -> j (o p q i)"), "t (o p q i) -> o i t p q", o=len(weight), p=3, q=3)
-        return _out_of_six(z, B.T, 1, *x.shape[:2]) if for_x else None, gw if for_w else None, gb
+        return _out_of_six(z, B.T, 1, *x.shape[:2]) if for_x else None, _taps(G, gW, ctx.up) if for_w else None, gb, None
 
+# %% ../nbs/07_nets.ipynb #f7244fae
 def _winograd_pays(x, weight):
     "Whether equation (6) was measured to be the faster way: tiles well filled, many channels, many pixels; x (b f h w c)"
     f, c, o = x.shape[1], x.shape[-1], len(weight)
@@ -305,7 +321,7 @@ class _Conv(nn.Conv3d):
     def __init__(self, i, o, stride=1): super().__init__(i, o, 3, (1, stride, stride), 1)
 
     def forward(self, x):
-        if self.stride == (1, 1, 1) and _winograd_pays(x, self.weight): return _Winograd.apply(x, self.weight, self.bias)
+        if self.stride == (1, 1, 1) and _winograd_pays(x, self.weight): return _Winograd.apply(x, self.weight, self.bias, False)
         x = _channels_first(x)
         # for a single small clip PyTorch would choose a slower kernel
         if len(x) == 1 and _by_onednn(x):
@@ -323,8 +339,7 @@ class _Up(_Conv):
     def forward(self, x):
         w = self.taps @ rearrange(self.weight, "o i t p q -> i (t p q) o")
         w = rearrange(w, "i (t p q) o -> i o t p q", p=4, q=4)
-        y = F.conv_transpose3d(_channels_first(x), w, self.bias, stride=(1, 2, 2), padding=1)
-        return rearrange(y, "b c f h w -> b f h w c").contiguous()
+        return (_Winograd.apply if _winograd_pays(x, w) else _plain_conv)(x, w, self.bias, True)
 
 # %% ../nbs/07_nets.ipynb #7b3e92f4
 class _Linear(nn.Linear):
