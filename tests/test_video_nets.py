@@ -237,6 +237,8 @@ def test_six_convolutions_where_that_pays():
     assert not any([pays(x[:, :5]), pays(x[:, :, :16, :16]), pays(x[..., :32], 32), pays(x, o=16), pays(x.double())])
     assert not pays(clip(2, 8, 8, 8, 256, dtype=torch.float32), 256, 256) # so few pixels that making the kernels costs more
     with torch.autocast("cpu", torch.bfloat16): assert not pays(x)
+    layer.to(memory_format=torch.channels_last_3d) # as in a VideoUNet; a gradient in another order would mislead fused AdamW
+    assert torch.autograd.grad(layer(x).sum(), layer.weight)[0].stride() == layer.weight.stride()
     with FlopCounterMode(display=False) as counter: layer(x)
     assert counter.get_total_flops() == 2 * 27 * 64 * x.numel()
     exact = copy.deepcopy(layer).double()(x.double())

@@ -268,7 +268,7 @@ def _taps(G, kernels, up):
     "The transpose of _kernels, for gradients: (6 a b p q) -> (a b t p q)"
     _, a, _, p, q = kernels.shape
     w = (G.flip(1) if up else G).T @ rearrange(kernels, "j a b p q -> j (a p q b)")
-    return rearrange(w, "t (a p q b) -> a b t p q", a=a, p=p, q=q)
+    return rearrange(w, "t (a p q b) -> a b t p q", a=a, p=p, q=q).contiguous(memory_format=torch.channels_last_3d) # as the weights
 
 # %% ../nbs/07_nets.ipynb #5e0c1bd9
 def _plain_conv(x, weight, bias, up):
