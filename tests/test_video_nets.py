@@ -232,10 +232,10 @@ def test_six_convolutions_where_that_pays():
     "In wide layers of enough frames, in float32; whoever counts operations finds those of the definition"
     from torch.utils.flop_counter import FlopCounterMode
     layer, x = nets._Conv(64, 64), clip(2, 8, 32, 32, 64, dtype=torch.float32)
-    pays = lambda x, i=64, o=64: nets._winograd_pays(x, torch.empty(o, i, 3, 3, 3))
+    def pays(x, o=64): return nets._winograd_pays(x, o)
     assert pays(x) == torch.backends.mkldnn.is_available()
-    assert not any([pays(x[:, :5]), pays(x[:, :, :16, :16]), pays(x[..., :32], 32), pays(x, o=16), pays(x.double())])
-    assert not pays(clip(2, 8, 8, 8, 256, dtype=torch.float32), 256, 256) # so few pixels that making the kernels costs more
+    assert not any([pays(x[:, :5]), pays(x[:, :, :16, :16]), pays(x[..., :32]), pays(x, o=16), pays(x.double())])
+    assert not pays(clip(2, 8, 8, 8, 256, dtype=torch.float32), 256) # so few pixels that making the kernels costs more
     with torch.autocast("cpu", torch.bfloat16): assert not pays(x)
     layer.to(memory_format=torch.channels_last_3d) # as in a VideoUNet; a gradient in another order would mislead fused AdamW
     assert torch.autograd.grad(layer(x).sum(), layer.weight)[0].stride() == layer.weight.stride()

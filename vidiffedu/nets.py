@@ -232,9 +232,9 @@ def _values(n):
 
 @functools.cache
 def _winograd(dtype):
-    "A (4 6), B (6 6), G (6 3) of equation (6)"
+    "A (4 6), B (6 6), G (6 3) of equation (6), but each row of B divided by a number and that of G multiplied by it"
     A, B, G = _values(4).T, torch.linalg.inv(_values(6)).T, _values(3)
-    size = B.abs().sum(1, keepdim=True) # what B gains G loses: with rows of one size less is lost in rounding
+    size = B.abs().sum(1, keepdim=True) # with rows of one size less is lost in rounding
     return A.to(dtype), (B / size).to(dtype), (G * size).to(dtype)
 
 def _tiles(f, around):
@@ -260,7 +260,7 @@ def _out_of_six(z, T, around, b, f):
 
 # %% ../nbs/07_nets.ipynb #b4475358
 def _kernels(G, weight, up):
-    "Six kernels of two dimensions from one of three: (a b t p q) -> (6 a b p q); transposed, taps slide the other way"
+    "Six kernels of two dimensions from one of three: (a b t p q) -> (6 a b p q), a and b channels; if `up`, for a transposed convolution, whose taps slide the other way"
     w = (G.flip(1) if up else G) @ rearrange(weight, "a b t p q -> t (a p q b)")
     return rearrange(w, "j (a p q b) -> j a b p q", a=len(weight), p=weight.shape[3], q=weight.shape[4])
 
@@ -309,9 +309,9 @@ class _Winograd(torch.autograd.Function):
         return _out_of_six(z, B.T, 1, *x.shape[:2]) if for_x else None, _taps(G, gW, ctx.up) if for_w else None, gb, None
 
 # %% ../nbs/07_nets.ipynb #f7244fae
-def _winograd_pays(x, weight):
-    "Whether equation (6) was measured to be the faster way: tiles well filled, many channels, many pixels; x (b f h w c)"
-    f, c, o = x.shape[1], x.shape[-1], len(weight)
+def _winograd_pays(x, o):
+    "Whether equation (6) was measured to be the faster way to `o` channels: full tiles, many channels, many pixels; x (b f h w c)"
+    f, c = x.shape[1], x.shape[-1]
     filled = f >= 4 and -(-f // 4) * 6 <= 1.8 * f
     return _by_onednn(x) and filled and c * o >= 24 * (c + o) and x.numel() >= 2048 * c and x.numel() * o >= 2**25
 
@@ -321,7 +321,7 @@ class _Conv(nn.Conv3d):
     def __init__(self, i, o, stride=1): super().__init__(i, o, 3, (1, stride, stride), 1)
 
     def forward(self, x):
-        if self.stride == (1, 1, 1) and _winograd_pays(x, self.weight): return _Winograd.apply(x, self.weight, self.bias, False)
+        if self.stride == (1, 1, 1) and _winograd_pays(x, self.out_channels): return _Winograd.apply(x, self.weight, self.bias, False)
         x = _channels_first(x)
         # for a single small clip PyTorch would choose a slower kernel
         if len(x) == 1 and _by_onednn(x):
@@ -339,7 +339,7 @@ class _Up(_Conv):
     def forward(self, x):
         w = self.taps @ rearrange(self.weight, "o i t p q -> i (t p q) o")
         w = rearrange(w, "i (t p q) o -> i o t p q", p=4, q=4)
-        return (_Winograd.apply if _winograd_pays(x, w) else _plain_conv)(x, w, self.bias, True)
+        return (_Winograd.apply if _winograd_pays(x, self.out_channels) else _plain_conv)(x, w, self.bias, True)
 
 # %% ../nbs/07_nets.ipynb #7b3e92f4
 class _Linear(nn.Linear):

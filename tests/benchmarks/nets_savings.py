@@ -47,7 +47,7 @@ ATTENTION = ("fused attention", nets, "_attention", explicit_attention)
 SAVINGS = {"transformer": [ATTENTION, ("one product for all modulations", VideoTransformer, "forward", modulate_every_token),
                            ("linear layers and GELU to suit the processor", nets, "_amd", lambda amd=nets._amd(): not amd)],
            "U-Net": [ATTENTION, ("norm, shift and SiLU in one", nets.TimedNorm, "forward", autograd_norm),
-                     ("six convolutions for twelve, along time", nets, "_winograd_pays", lambda x, weight: False),
+                     ("six convolutions for twelve, along time", nets, "_winograd_pays", lambda x, channels: False),
                      ("up-sampling without repetition", nets._Up, "forward", repeat_then_convolve)]}
 NETWORKS = {"transformer": (lambda: VideoTransformer(4, 16, 16, patch=2, width=192, depth=6), (2, 16, 4, 16, 16)),
             "U-Net": (lambda: VideoUNet(3, width=64, mults=(1, 2, 3), attention=(2,)), (2, 8, 3, 32, 32))}
