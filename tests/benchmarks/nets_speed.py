@@ -1,8 +1,9 @@
 """How fast the video networks are:   OMP_NUM_THREADS=2 python tests/benchmarks/nets_speed.py [--csv FILE] [--device cuda --paper]
 A training step is forward, mean squared error, backward and fused AdamW. `share` is the rate of the step's floating-point operations
-(three times the forward's, as PyTorch's counter has them) over the rate of this machine's 1024x1024 float32 matrix product (on a GPU, 8192x8192 in
-bfloat16), measured in turn with it. Inputs are random tensors, for time does not depend on what they show. The best of the rounds counts: whatever
-else the machine does can only slow one down. With one thread processor time is counted, else the clock on the wall."""
+(three times the forward's, as PyTorch's counter has them: by definition, though wide convolutions do with fewer) over the rate of this
+machine's 1024x1024 float32 matrix product (on a GPU, 8192x8192 in bfloat16), measured in turn with it. Inputs are random tensors, for time
+does not depend on what they show. The best of the rounds counts: whatever else the machine does can only slow one down. With one thread
+processor time is counted, else the clock on the wall."""
 import argparse
 import csv
 import datetime
