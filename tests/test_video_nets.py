@@ -229,7 +229,7 @@ def test_six_convolutions_of_which_some_are_frozen(wanted):
 
 
 def test_six_convolutions_where_that_pays():
-    "In wide layers of enough frames, in float32; whoever counts operations finds those of the definition"
+    "In wide layers of enough frames, in float32; a counter sees the fewer products that are really done"
     from torch.utils.flop_counter import FlopCounterMode
     layer, x = nets._Conv(64, 64), clip(2, 8, 32, 32, 64, dtype=torch.float32)
     def pays(x, o=64): return nets._winograd_pays(x, o)
@@ -240,9 +240,10 @@ def test_six_convolutions_where_that_pays():
     layer.to(memory_format=torch.channels_last_3d) # as in a VideoUNet; a gradient in another order would mislead fused AdamW
     assert torch.autograd.grad(layer(x).sum(), layer.weight)[0].stride() == layer.weight.stride()
     with FlopCounterMode(display=False) as counter: layer(x)
-    assert counter.get_total_flops() == 2 * 27 * 64 * x.numel()
+    defined = 2 * 27 * 64 * x.numel()
+    assert not pays(x) or defined / 2 < counter.get_total_flops() < .6 * defined # half, and the mixing
     exact = copy.deepcopy(layer).double()(x.double())
-    assert_close(layer(x).double(), exact, rtol=0, atol=1e-5 * exact.abs().max().item()) # six products lose three times what twelve lose
+    assert_close(layer(x).double(), exact, rtol=0, atol=1e-5 * exact.abs().max().item()) # at the worst place; twelve products lose a third of that
 
 
 @pytest.mark.parametrize("act", (True, False))

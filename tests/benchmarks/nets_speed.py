@@ -1,9 +1,9 @@
 """How fast the video networks are:   OMP_NUM_THREADS=2 python tests/benchmarks/nets_speed.py [--csv FILE] [--device cuda --paper]
 A training step is forward, mean squared error, backward and fused AdamW. `share` is the rate of the step's floating-point operations
-(three times the forward's, as PyTorch's counter has them: by definition, though wide convolutions do with fewer) over the rate of this
-machine's 1024x1024 float32 matrix product (on a GPU, 8192x8192 in bfloat16), measured in turn with it. Inputs are random tensors, for time
-does not depend on what they show. The best of the rounds counts: whatever else the machine does can only slow one down. With one thread
-processor time is counted, else the clock on the wall."""
+(three times the forward's, as PyTorch's counter has them for the layers as defined) over the rate of this machine's 1024x1024 float32 matrix
+product (on a GPU, 8192x8192 in bfloat16), measured in turn with it. `done` counts only the operations carried out, fewer in wide convolutions.
+Inputs are random tensors, for time does not depend on what they show. The best of the rounds counts: whatever else the machine does can only
+slow one down. With one thread processor time is counted, else the clock on the wall."""
 import argparse
 import csv
 import datetime
@@ -13,8 +13,9 @@ import time
 
 import torch
 import torch.nn.functional as F
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
+from vidiffedu import nets
 from vidiffedu.nets import VideoTransformer, VideoUNet, ramvid_unet, video_transformer
 
 CPU = {"transformer": (lambda: VideoTransformer(4, 16, 16, patch=2, width=192, depth=6), (2, 16, 4, 16, 16)),
@@ -64,6 +65,22 @@ def sampling(net, x, steps=50):
     return run
 
 
+def one_clip(x, w, *args, out_shape, **kwargs): return conv_flop_count(x, w, out_shape)
+
+
+def operations(net, x, t, bf16):
+    "Floating-point operations of the forward pass: as the layers are defined, and those carried out"
+    pays, counts = nets._winograd_pays, []
+    for rule in (lambda x, channels: False, pays):
+        nets._winograd_pays = rule
+        try:
+            counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mkldnn_convolution: one_clip})
+            with torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=bf16), counter: net(x, t)
+        finally: nets._winograd_pays = pays
+        counts.append(counter.get_total_flops())
+    return counts
+
+
 def peak(device):
     "GB so far; on a CPU of the whole process, so networks are best measured one a process (--only) for it"
     if device.type == "cuda": return torch.cuda.max_memory_allocated() / 2**30
@@ -74,7 +91,6 @@ def measure(name, make, shape, device, rounds, modes, checkpoint=False):
     net, x = make().to(device), torch.randn(*shape, device=device)
     for m in net.modules(): setattr(m, "checkpoint", checkpoint) if hasattr(m, "checkpoint") else None
     t = torch.rand(shape[:2], device=device)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter: net(x, t)
     product, work = matrix(device)
     product()
     for mode in modes:
@@ -83,9 +99,9 @@ def measure(name, make, shape, device, rounds, modes, checkpoint=False):
         run = training_step(net.train(), x, t, mode == "bf16") if training else sampling(net.eval(), x)
         run()
         seconds, rate = zip(*[(timed(run, device), work / timed(product, device, 5)) for _ in range(rounds)])
-        flops = counter.get_total_flops() * (3 if training else 50 / shape[0])
+        flops, done = (n * (3 if training else 50) for n in operations(net, x if training else x[:1], t if training else t[:1], mode == "bf16"))
         yield dict(network=name, parameters=sum(p.numel() for p in net.parameters()), shape="x".join(map(str, shape)), what=mode, ms=round(1e3 * min(seconds), 1),
-                   clips_per_second=round((shape[0] if training else 1) / min(seconds), 2), gflop=round(flops / 1e9, 2),
+                   clips_per_second=round((shape[0] if training else 1) / min(seconds), 2), gflop=round(flops / 1e9, 2), gflop_done=round(done / 1e9, 2),
                    share=round(flops / min(seconds) / max(rate), 3), matrix_gflops=round(max(rate) / 1e9), peak_gb=round(peak(device), 2))
 
 
@@ -107,11 +123,11 @@ def main():
     device = torch.device(args.device)
     facts = dict(hardware=hardware(device), torch=torch.__version__, date=datetime.date.today().isoformat())
     print(", ".join(facts.values()), "; random tensors", flush=True)
-    print(f"{'network':18} {'shape':>15} {'what':>8} {'ms':>9} {'clips/s':>8} {'share':>6} {'matrix':>7} {'GB':>6}")
+    print(f"{'network':18} {'shape':>15} {'what':>8} {'ms':>9} {'clips/s':>8} {'share':>6} {'done':>6} {'matrix':>7} {'GB':>6}")
     for name, (make, shape) in (PAPER if args.paper else CPU).items():
         if args.only and args.only not in name: continue
         for row in measure(name, make, shape, device, args.rounds, ("bf16",) if args.paper else ("float32", "bf16", "DDIM-50"), args.checkpoint):
-            print(f"{name:18} {row['shape']:>15} {row['what']:>8} {row['ms']:9.1f} {row['clips_per_second']:8.2f} {row['share']:6.0%} {row['matrix_gflops']:7} {row['peak_gb']:6.2f}", flush=True)
+            print(f"{name:18} {row['shape']:>15} {row['what']:>8} {row['ms']:9.1f} {row['clips_per_second']:8.2f} {row['share']:6.0%} {row['share'] * row['gflop_done'] / row['gflop']:6.0%} {row['matrix_gflops']:7} {row['peak_gb']:6.2f}", flush=True)
             if args.csv: write(args.csv, {**row, **facts})
 
 
