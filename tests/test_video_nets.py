@@ -106,7 +106,7 @@ def plain_transformer(net, x, t):
         else: y = torch.cat([plain_attention(*head) for head in heads], -1)
         h = h + gate * (y @ block.out.weight.T + block.out.bias)
         z = (normed(h) * (1 + scale2) + shift2) @ block.rise.weight.T + block.rise.bias
-        z = .5 * z * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + .044715 * z**3)))
+        z = z * torch.special.ndtr(z)
         h = h + gate2 * (z @ block.fall.weight.T + block.fall.bias)
     z = (normed(h) * (1 + m[:, :, -1]) + m[:, :, -2]) @ net.out.weight.T + net.out.bias
     out = torch.empty(b, f, z.shape[-1] // p**2, H, W, dtype=z.dtype)
@@ -254,9 +254,11 @@ def test_own_backward_passes(act, timed):
     args = x, w, b, shift, scale, 4, act
     assert_close(nets._Norm.apply(*args), nets._plain_norm(*args))
     assert torch.autograd.gradcheck(nets._Norm.apply, args) and torch.autograd.gradgradcheck(nets._Norm.apply, args)
-    h = (4 * clip(64)).requires_grad_()
-    assert_close(nets._Gelu.apply(h), F.gelu(h, approximate="tanh"))
-    assert torch.autograd.gradcheck(nets._Gelu.apply, h) and torch.autograd.gradgradcheck(nets._Gelu.apply, h)
+    h, w, b = (v.requires_grad_() for v in (3 * clip(2, 3, 8), clip(5, 8, seed=5), clip(5, seed=6)))
+    assert_close(nets._GeluLinear.apply(h, w, b), (h * torch.special.ndtr(h)) @ w.T + b)
+    assert torch.autograd.gradcheck(nets._GeluLinear.apply, (h, w, b)) and torch.autograd.gradgradcheck(nets._GeluLinear.apply, (h, w, b))
+    for frozen in ((h.detach(), w, b), (h, w.detach(), b), (h, w, b.detach())):
+        assert torch.autograd.gradcheck(nets._GeluLinear.apply, frozen) and torch.autograd.gradgradcheck(nets._GeluLinear.apply, frozen)
     x, shift, scale = (clip(*size, seed=n).requires_grad_() for n, size in enumerate([(3, 2, 4, 6), (3, 2, 1, 6), (3, 2, 1, 6)]))
     exact = (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, correction=0) + 1e-6).sqrt() * (1 + scale) + shift
     assert_close(nets._Modulate.apply(x, shift, scale), exact)
@@ -322,6 +324,20 @@ def test_attention_matrix_is_never_built(kind):
     with Watch(): net(x, .5).sum().backward()
     tokens = 2304
     assert largest[0] < tokens**2 / 8, largest
+
+
+def test_gelu_is_not_kept(monkeypatch):
+    "Inside an MLP autograd keeps what GELU is of, not GELU; with an AMD's convolutions, both"
+    net, x, kept = shaken(VideoTransformer(size=8, frames=4, width=24, depth=2, heads=2)), clip(3, 4, 1, 8, 8), []
+    for amd in (False, True):
+        monkeypatch.setattr(nets, "_amd", lambda: amd)
+        tensors = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda v: tensors.append(v) or v, lambda v: v): net(x, .3)
+        sizes = {v.untyped_storage().data_ptr(): v.untyped_storage().nbytes() for v in tensors}
+        for p in net.parameters(): sizes.pop(p.data_ptr(), None)
+        kept.append(sum(sizes.values()))
+    hidden = 3 * 4 * 16 * 96 * 8 # clips, frames, tokens, width and bytes
+    assert kept[1] - kept[0] == 2 * hidden
 
 
 @every_net

@@ -509,24 +509,24 @@ def ramvid_unet(
     return VideoUNet(**dict(dict(channels=3, width=128, mults=(1, 2, 3, 4), blocks=blocks, attention=(2, 3), heads=4), **changes))
 
 # %% ../nbs/07_nets.ipynb #8478f22e
-class _Gelu(torch.autograd.Function):
-    "GELU in its tanh form is h sigmoid(k (h + .044715 h³)), k = 2 sqrt(2/π): on an AMD a sigmoid costs less than a tanh"
+def _plain_gelu_linear(h, weight, bias): return F.linear(F.gelu(h), weight, bias)
+
+class _GeluLinear(torch.autograd.Function):
+    "A linear layer of GELU(h). Only h is kept: GELU, as large again, is worked out once more in the backward pass"
     @staticmethod
-    def forward(ctx, h):
-        k = h.new_tensor(2 * math.sqrt(2 / math.pi))
-        s = torch.addcmul(k, h, h, value=.044715 * k.item()).mul_(h).sigmoid_()
-        ctx.save_for_backward(h, s)
-        return h * s
+    def forward(ctx, h, weight, bias):
+        ctx.save_for_backward(h, weight, bias)
+        return _plain_gelu_linear(h, weight, bias)
 
     @staticmethod
     def backward(ctx, g):
-        h, s = ctx.saved_tensors
-        if torch.is_grad_enabled(): return torch.autograd.grad(F.gelu(h, approximate="tanh"), h, g, create_graph=True)[0]
-        k = h.new_tensor(2 * math.sqrt(2 / math.pi))
-        slope = torch.addcmul(k, h, h, value=3 * .044715 * k.item()).mul_(h)
-        return torch.ops.aten.sigmoid_backward(slope, s).add_(s).mul_(g)
-
-def _gelu(h): return _Gelu.apply(h) if _by_hand(h) and _amd() else F.gelu(h, approximate="tanh")
+        h, weight, bias = ctx.saved_tensors
+        if torch.is_grad_enabled(): return _again(_plain_gelu_linear, (h, weight, bias), g)
+        (for_h, for_weight, for_bias), rows, tokens = ctx.needs_input_grad, g.flatten(0, -2), h.flatten(0, -2)
+        of_weight = rows.T @ F.gelu(tokens) if for_weight else None
+        of_h = rows @ weight if for_h else None
+        if for_h: of_h = torch.ops.aten.gelu_backward.grad_input(of_h, tokens, grad_input=of_h).view_as(h) # in its own place
+        return of_h, of_weight, rows.sum(0) if for_bias else None
 
 # %% ../nbs/07_nets.ipynb #ec86d895
 def _plain_modulate(x, shift, scale): return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), scale + 1)
@@ -560,8 +560,12 @@ class _Block(nn.Module):
     def forward(self, x, m): # x (f b n d), m (6 f b 1 d)
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = m.unbind(0)
         x = torch.addcmul(x, gate, self._attend(_modulated(x, shift, scale)))
-        h = self.fall(_gelu(self.rise(_modulated(x, shift_mlp, scale_mlp))))
-        return torch.addcmul(x, gate_mlp, h)
+        return torch.addcmul(x, gate_mlp, self._mlp(_modulated(x, shift_mlp, scale_mlp)))
+
+    def _mlp(self, x):
+        h = self.rise(x)
+        if not _by_hand(h) or _amd() or torch.is_autocast_enabled("cpu"): return self.fall(F.gelu(h))
+        return _GeluLinear.apply(h, self.fall.weight, self.fall.bias)
 
     def _attend(self, x):
         within, over = ("b n", "f") if self.temporal else ("f b", "n") # sequences that run along `over`: no number is copied

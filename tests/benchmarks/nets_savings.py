@@ -24,6 +24,9 @@ def autograd_norm(self, x, shift=None, scale=None, act=True):
     return y * torch.sigmoid(y) if act else y
 
 
+def mlp_with_tanh(self, x): return self.fall(F.gelu(self.rise(x), approximate="tanh"))
+
+
 def repeat_then_convolve(self, x):
     return nets._Conv.forward(self, repeat(x, "b f h w c -> b f (h 2) (w 2) c").contiguous())
 
@@ -45,7 +48,8 @@ def modulate_every_token(self, x, t=None, cond=None):
 
 ATTENTION = ("fused attention", nets, "_attention", explicit_attention)
 SAVINGS = {"transformer": [ATTENTION, ("one product for all modulations", VideoTransformer, "forward", modulate_every_token),
-                           ("linear layers and GELU to suit the processor", nets, "_amd", lambda amd=nets._amd(): not amd)],
+                           ("linear layers to suit the processor", nets, "_amd", lambda amd=nets._amd(): not amd),
+                           ("GELU by its definition", nets._Block, "_mlp", mlp_with_tanh)],
            "U-Net": [ATTENTION, ("norm, shift and SiLU in one", nets.TimedNorm, "forward", autograd_norm),
                      ("six convolutions for twelve, along time", nets, "_winograd_pays", lambda x, channels: False),
                      ("up-sampling without repetition", nets._Up, "forward", repeat_then_convolve)]}
