@@ -1,6 +1,7 @@
 """What each saving in the video networks brings:   OMP_NUM_THREADS=2 python tests/benchmarks/nets_savings.py [--rounds N] [--csv FILE]
 One saving at a time is taken back, then all of them, and a training step is timed in turn with the network as it stands. `ratio` is the median over the
-rounds of time without over time with; `low` and `high` are the quartiles, for a shared machine is never quite still."""
+rounds of time without over time with; `low` and `high` are the quartiles, for a shared machine is never quite still. Where linear layers are
+convolutions GELU is kept for the backward pass, so that the bar of linear layers has that in it too."""
 import argparse
 import datetime
 from contextlib import contextmanager
