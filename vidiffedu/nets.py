@@ -564,7 +564,7 @@ class _Block(nn.Module):
 
     def _mlp(self, x):
         h = self.rise(x)
-        if not _by_hand(h) or _amd() or torch.is_autocast_enabled("cpu"): return self.fall(F.gelu(h))
+        if not _by_hand(h) or _amd() or torch.is_autocast_enabled("cpu"): return self.fall(F.gelu(h)) # fall may be a convolution, or cast
         return _GeluLinear.apply(h, self.fall.weight, self.fall.bias)
 
     def _attend(self, x):

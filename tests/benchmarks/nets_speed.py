@@ -96,12 +96,12 @@ def measure(name, make, shape, device, rounds, modes, checkpoint=False):
     for mode in modes:
         if device.type == "cuda": torch.cuda.reset_peak_memory_stats()
         training = mode != "DDIM-50"
-        call = torch.compile(net, dynamic=False) if mode == "compiled" else net # for one size; symbols for all sizes can take it minutes
-        run = training_step(call.train(), x, t, mode == "bf16") if training else sampling(net.eval(), x)
+        call = torch.compile(net, dynamic=False) if "compiled" in mode else net # for one size; symbols for all sizes can take it minutes
+        run = training_step(call.train(), x, t, "bf16" in mode) if training else sampling(net.eval(), x)
         run()
         seconds, rate = zip(*[(timed(run, device), work / timed(product, device, 5)) for _ in range(rounds)])
-        flops, done = (n * (3 if training else 50) for n in operations(net, x if training else x[:1], t if training else t[:1], mode == "bf16"))
-        if mode == "compiled": done = flops # a compiler is given the layers as defined
+        flops, done = (n * (3 if training else 50) for n in operations(net, x if training else x[:1], t if training else t[:1], "bf16" in mode))
+        if "compiled" in mode: done = flops # a compiler is given the layers as defined
         yield dict(network=name, parameters=sum(p.numel() for p in net.parameters()), shape="x".join(map(str, shape)), what=mode, ms=round(1e3 * min(seconds), 1),
                    clips_per_second=round((shape[0] if training else 1) / min(seconds), 2), gflop=round(flops / 1e9, 2), gflop_done=round(done / 1e9, 2),
                    share=round(flops / min(seconds) / max(rate), 3), matrix_gflops=round(max(rate) / 1e9), peak_gb=round(peak(device), 2))
@@ -129,7 +129,7 @@ def main():
     print(f"{'network':18} {'shape':>15} {'what':>8} {'ms':>9} {'clips/s':>8} {'share':>6} {'done':>6} {'matrix':>7} {'GB':>6}")
     for name, (make, shape) in (PAPER if args.paper else CPU).items():
         if args.only and args.only not in name: continue
-        modes = ("bf16",) if args.paper else ("float32", *["compiled"] * args.compile, "bf16", "DDIM-50")
+        modes = ("bf16", *["bf16 compiled"] * args.compile) if args.paper else ("float32", *["compiled"] * args.compile, "bf16", "DDIM-50")
         for row in measure(name, make, shape, device, args.rounds, modes, args.checkpoint):
             print(f"{name:18} {row['shape']:>15} {row['what']:>8} {row['ms']:9.1f} {row['clips_per_second']:8.2f} {row['share']:6.0%} {row['share'] * row['gflop_done'] / row['gflop']:6.0%} {row['matrix_gflops']:7} {row['peak_gb']:6.2f}", flush=True)
             if args.csv: write(args.csv, {**row, **facts})
