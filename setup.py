@@ -1,4 +1,5 @@
 """Install vidiffedu. All settings stand in settings.ini; this file only hands them to setuptools."""
+
 import shutil
 from configparser import ConfigParser
 from pathlib import Path
@@ -12,7 +13,15 @@ config.read(root / "settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
 kinds = {".ipynb", ".csv", ".json", ".py", ".bib", ".safetensors", ".md", ".qmd", ".css"}
 
-beside = ["settings.ini", "_quarto.yml", ".pytest.ini", "CHANGELOG.md", "CONTRIBUTING.md", "nbs/conftest.py", "tests/**/*.py"]
+beside = [
+    "settings.ini",
+    "_quarto.yml",
+    ".pytest.ini",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "nbs/conftest.py",
+    "tests/**/*.py",
+]
 
 
 def notebook_files(nbs):
@@ -20,21 +29,27 @@ def notebook_files(nbs):
     for path in sorted(nbs.rglob("*")):
         rel = path.relative_to(nbs)
         skip = any(part.startswith((".", "_")) for part in rel.parts) or rel.name == "conftest.py"
-        if path.is_file() and not path.is_symlink() and path.suffix in kinds and not skip: yield rel
+        if path.is_file() and not path.is_symlink() and path.suffix in kinds and not skip:
+            yield rel
 
 
 class BuildWithNotebooks(build_py):
     "Put nbs/ into the wheel as vidiffedu/notebooks/, so that the tree holds one copy only."
+
     def get_source_files(self):  # and what stands outside vidiffedu/ into the sdist
         lessons = [Path(cfg["nbs_path"]) / rel for rel in notebook_files(root / cfg["nbs_path"])]
-        others = [path.relative_to(root) for pattern in beside for path in sorted(root.glob(pattern))]
+        others = [
+            path.relative_to(root) for pattern in beside for path in sorted(root.glob(pattern))
+        ]
         return super().get_source_files() + [str(path) for path in lessons + others]
 
     def run(self):
         target = Path(self.build_lib) / cfg["lib_name"]
-        if not self.editable_mode: shutil.rmtree(target, ignore_errors=True)  # no leftovers of an older build
+        if not self.editable_mode:
+            shutil.rmtree(target, ignore_errors=True)  # no leftovers of an older build
         super().run()
-        if self.editable_mode: return                                        # the code then reads nbs/ itself
+        if self.editable_mode:
+            return  # the code then reads nbs/ itself
         for rel in notebook_files(root / cfg["nbs_path"]):
             to = target / "notebooks" / rel
             to.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +71,11 @@ setup(
     extras_require={"lab": cfg["lab_requirements"].split(), "dev": cfg["dev_requirements"].split()},
     entry_points={"console_scripts": [cfg["console_scripts"]]},
     cmdclass={"build_py": BuildWithNotebooks},
-    classifiers=["Development Status :: 3 - Alpha", "Intended Audience :: Education",
-                 "Programming Language :: Python :: 3", "Topic :: Scientific/Engineering :: Artificial Intelligence"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Education",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
     zip_safe=False,
 )

@@ -9,31 +9,58 @@ By hand:  python tests/browser.py nbs/10_score.ipynb --shot page.png
 What an explorer must offer: a root widget with the DOM class `vidiffedu-explorer`, in it an `ipywidgets.Image` with the
 class `vidiffedu-picture` and standard ipywidgets sliders; while slower work goes on the root has the class `vidiffedu-busy`.
 """
-import argparse, contextlib, importlib.util, json, os, pathlib, re, shutil, signal, socket, subprocess, sys, tempfile, time
-import urllib.error, urllib.request
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PICTURE = ".vidiffedu-explorer .vidiffedu-picture img, .vidiffedu-explorer img.vidiffedu-picture"
 
 # console messages that do not count: (exact pattern, why)
 HARMLESS = [
-    (r"^Failed to load resource: the server responded with a status of 404 \(Not Found\) .*/api/contents/.*checkpoints",
-     "JupyterLab asks for a saved checkpoint of a notebook that was never saved"),
-    (r"^Failed to load resource: .*/favicon\.ico", "the browser asks for an icon, the server may have none"),
+    (
+        r"^Failed to load resource: the server responded with a status of 404 \(Not Found\) .*/api/contents/.*checkpoints",
+        "JupyterLab asks for a saved checkpoint of a notebook that was never saved",
+    ),
+    (
+        r"^Failed to load resource: .*/favicon\.ico",
+        "the browser asks for an icon, the server may have none",
+    ),
 ]
 
 
 def chromium():
     "Path of a Chromium or Chrome on this machine, or None; VIDIFFEDU_CHROMIUM overrides."
-    names = [os.environ.get("VIDIFFEDU_CHROMIUM") or "chromium", "chromium-browser", "google-chrome", "chrome"]
+    names = [
+        os.environ.get("VIDIFFEDU_CHROMIUM") or "chromium",
+        "chromium-browser",
+        "google-chrome",
+        "chrome",
+    ]
     return next((p for p in map(shutil.which, names) if p), None)
 
 
 def missing():
     "Why a browser test cannot run here, or None when it can."
     for package in ("jupyterlab", "playwright", "ipywidgets"):
-        if importlib.util.find_spec(package) is None: return f"{package} is not installed: pip install -e '.[dev]'"
-    if chromium() is None: return "no Chromium found: apt-get install chromium, or set VIDIFFEDU_CHROMIUM to its path"
+        if importlib.util.find_spec(package) is None:
+            return f"{package} is not installed: pip install -e '.[dev]'"
+    if chromium() is None:
+        return "no Chromium found: apt-get install chromium, or set VIDIFFEDU_CHROMIUM to its path"
 
 
 def _free_port():
@@ -44,8 +71,14 @@ def _free_port():
 
 def _write_settings(folder):
     "JupyterLab without its news pop-up and update check, every cell in the page."
-    for name, values in {"apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
-                         "notebook-extension/tracker": {"windowingMode": "none", "scrollPastEnd": False}}.items():
+    for name, values in {
+        "apputils-extension/notification": {
+            "fetchNews": "false",
+            "checkForUpdates": False,
+            "doNotDisturbMode": True,
+        },
+        "notebook-extension/tracker": {"windowingMode": "none", "scrollPastEnd": False},
+    }.items():
         path = folder / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
@@ -54,27 +87,62 @@ def _write_settings(folder):
 @contextlib.contextmanager
 def server(folder, env=None, timeout=120):
     "JupyterLab serving `folder` on a free port, with Jupyter directories of its own; killed, with its kernels, at the end."
-    with tempfile.TemporaryDirectory(prefix="vidiffedu-jupyter-", ignore_cleanup_errors=True) as home:
+    with tempfile.TemporaryDirectory(
+        prefix="vidiffedu-jupyter-", ignore_cleanup_errors=True
+    ) as home:
         home = pathlib.Path(home)
-        dirs = {k: str(home / k.lower()) for k in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR",
-                                                   "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR", "MPLCONFIGDIR")}
+        dirs = {
+            k: str(home / k.lower())
+            for k in (
+                "JUPYTER_CONFIG_DIR",
+                "JUPYTER_DATA_DIR",
+                "JUPYTER_RUNTIME_DIR",
+                "IPYTHONDIR",
+                "JUPYTERLAB_SETTINGS_DIR",
+                "JUPYTERLAB_WORKSPACES_DIR",
+                "MPLCONFIGDIR",
+            )
+        }
         _write_settings(home / "jupyterlab_settings_dir")
         path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
-        environment = {**os.environ, **dirs, "PYTHONPATH": path, "JUPYTER_PLATFORM_DIRS": "1", **(env or {})}
+        environment = {
+            **os.environ,
+            **dirs,
+            "PYTHONPATH": path,
+            "JUPYTER_PLATFORM_DIRS": "1",
+            **(env or {}),
+        }
         port, log = _free_port(), open(home / "server.log", "w+")
-        command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
-                   "--allow-root", "--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True", f"--ServerApp.root_dir={folder}"]
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+        command = [
+            sys.executable,
+            "-m",
+            "jupyterlab",
+            "--no-browser",
+            "--ip=127.0.0.1",
+            f"--port={port}",
+            "--ServerApp.port_retries=0",
+            "--allow-root",
+            "--IdentityProvider.token=",
+            "--LabApp.expose_app_in_browser=True",
+            f"--ServerApp.root_dir={folder}",
+        ]
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
         try:
             url, stop = f"http://127.0.0.1:{port}", time.monotonic() + timeout
             while True:
                 log.flush()
-                if process.poll() is not None: raise RuntimeError(f"JupyterLab ended at once:\n{(home / 'server.log').read_text()[-3000:]}")
+                if process.poll() is not None:
+                    raise RuntimeError(
+                        f"JupyterLab ended at once:\n{(home / 'server.log').read_text()[-3000:]}"
+                    )
                 with contextlib.suppress(OSError, urllib.error.URLError):
                     urllib.request.urlopen(f"{url}/api/status", timeout=2).close()
                     break
-                if time.monotonic() > stop: raise TimeoutError(f"JupyterLab did not answer within {timeout} s")
-                time.sleep(.1)
+                if time.monotonic() > stop:
+                    raise TimeoutError(f"JupyterLab did not answer within {timeout} s")
+                time.sleep(0.1)
             yield url
         finally:
             _end(process)
@@ -84,28 +152,37 @@ def server(folder, env=None, timeout=120):
 def _end(process):
     "Ask the server to stop (it stops its kernels), then insist on its whole process group."
     for sig, wait in ((signal.SIGTERM, 8), (signal.SIGKILL, 5)):
-        with contextlib.suppress(ProcessLookupError): os.killpg(process.pid, sig)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sig)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(wait)
-            if sig == signal.SIGTERM: continue  # the server is gone: whatever is left of its group goes with the next signal
+            if sig == signal.SIGTERM:
+                continue  # the server is gone: whatever is left of its group goes with the next signal
 
 
 def copy_for_test(notebook, folder):
     "The notebook, and the data files and folders beside it (checkpoints, studies), into `folder`."
     notebook = pathlib.Path(notebook).resolve()
-    if not notebook.is_file(): raise FileNotFoundError(f"notebook: no file {notebook}")
+    if not notebook.is_file():
+        raise FileNotFoundError(f"notebook: no file {notebook}")
     shutil.copy2(notebook, folder)
     for p in notebook.parent.iterdir():
-        if p.name[0] in "._" or p.suffix == ".ipynb" or p.is_symlink(): continue
-        if p.is_dir(): shutil.copytree(p, folder / p.name, ignore=shutil.ignore_patterns("*.ipynb", "__pycache__", ".*"))
-        elif p.suffix in (".csv", ".safetensors", ".json", ".bib"): shutil.copy2(p, folder)
+        if p.name[0] in "._" or p.suffix == ".ipynb" or p.is_symlink():
+            continue
+        if p.is_dir():
+            shutil.copytree(
+                p, folder / p.name, ignore=shutil.ignore_patterns("*.ipynb", "__pycache__", ".*")
+            )
+        elif p.suffix in (".csv", ".safetensors", ".json", ".bib"):
+            shutil.copy2(p, folder)
     return folder / notebook.name
 
 
 class Notebook:
     "An open notebook: what a reader can do with it, by keyboard, and what the browser's console said."
 
-    def __init__(self, page, console): self.page, self.console, self.timings = page, console, []
+    def __init__(self, page, console):
+        self.page, self.console, self.timings = page, console, []
 
     def run_all(self, timeout=120):
         "Run every cell; an exception in a cell is raised here with the cell's number and its last line."
@@ -117,46 +194,65 @@ class Notebook:
               for (let j = 0; j < m.outputs.length; j++) { const o = m.outputs.get(j).toJSON();
                 if (o.output_type === 'error') out.push(`cell ${i}: ${o.ename}: ${o.evalue}`) } } return out }""")
         failed = self.page.evaluate("() => window._failed")
-        if errors or failed: raise AssertionError("; ".join(errors) or failed)
+        if errors or failed:
+            raise AssertionError("; ".join(errors) or failed)
 
     def picture(self):
         "Hash of the bytes that the explorer's picture shows now, and its size in pixels."
-        return self.page.evaluate("""async (css) => { const img = document.querySelector(css); if (!img || !img.naturalWidth) return null;
+        return self.page.evaluate(
+            """async (css) => { const img = document.querySelector(css); if (!img || !img.naturalWidth) return null;
             const bytes = await (await fetch(img.src)).arrayBuffer(), hash = await crypto.subtle.digest('SHA-256', bytes);
-            return [Array.from(new Uint8Array(hash)).map(b => b.toString(16).padStart(2, '0')).join(''), img.naturalWidth, img.naturalHeight] }""", PICTURE)
+            return [Array.from(new Uint8Array(hash)).map(b => b.toString(16).padStart(2, '0')).join(''), img.naturalWidth, img.naturalHeight] }""",
+            PICTURE,
+        )
 
     def control(self, label=None):
         "The handle of the slider with this label (the first slider when None)."
         root = self.page.locator(".vidiffedu-explorer").first
-        row = root.locator(".widget-slider") if label is None else root.locator(".widget-slider", has=self.page.get_by_text(label, exact=True))
+        row = (
+            root.locator(".widget-slider")
+            if label is None
+            else root.locator(".widget-slider", has=self.page.get_by_text(label, exact=True))
+        )
         return row.first.locator(".noUi-handle").first
 
     def move(self, control=None, key="ArrowRight", timeout=15):
         "Press `key` on a control; returns the seconds until the picture's new bytes were in the page."
         before = self.picture()
-        if before is None: raise AssertionError("no explorer picture: an Image with class vidiffedu-picture inside class vidiffedu-explorer")
+        if before is None:
+            raise AssertionError(
+                "no explorer picture: an Image with class vidiffedu-picture inside class vidiffedu-explorer"
+            )
         handle = self.control(control)
         handle.scroll_into_view_if_needed(timeout=timeout * 1000)
         handle.focus(timeout=timeout * 1000)
         value = handle.get_attribute("aria-valuetext")
-        self.page.evaluate("""(css) => { const img = document.querySelector(css); window._pressed = null; window._answered = null;
+        self.page.evaluate(
+            """(css) => { const img = document.querySelector(css); window._pressed = null; window._answered = null;
             document.addEventListener('keydown', () => { window._pressed = performance.now() }, {capture: true, once: true});
             const watch = new MutationObserver(() => { window._answered = performance.now(); watch.disconnect() });
-            watch.observe(img, {attributes: true, attributeFilter: ['src']}) }""", PICTURE)
+            watch.observe(img, {attributes: true, attributeFilter: ['src']}) }""",
+            PICTURE,
+        )
         self.page.keyboard.press(key)
         stop = time.monotonic() + timeout
         while (after := self.picture()) is None or after[0] == before[0]:
             if time.monotonic() > stop:
-                raise AssertionError(f"the picture did not change within {timeout} s of {key} on {control or 'the first slider'} "
-                                     f"(value {value} -> {handle.get_attribute('aria-valuetext')})")
-            time.sleep(.02)
+                raise AssertionError(
+                    f"the picture did not change within {timeout} s of {key} on {control or 'the first slider'} "
+                    f"(value {value} -> {handle.get_attribute('aria-valuetext')})"
+                )
+            time.sleep(0.02)
         self.timings.append(self.page.evaluate("() => (window._answered - window._pressed) / 1000"))
         return self.timings[-1]
 
     def settle(self, timeout=30):
         "Wait until the explorer has finished its slower work; returns the seconds waited."
         start = time.monotonic()
-        self.page.wait_for_function("() => !document.querySelector('.vidiffedu-explorer.vidiffedu-busy')", timeout=timeout * 1000)
+        self.page.wait_for_function(
+            "() => !document.querySelector('.vidiffedu-explorer.vidiffedu-busy')",
+            timeout=timeout * 1000,
+        )
         return time.monotonic() - start
 
     def assert_clean(self):
@@ -177,43 +273,73 @@ class Notebook:
 def open_notebook(notebook, env=None, timeout=120):
     "A copy of the notebook, open in JupyterLab with its kernel ready; VIDIFFEDU_FAST=1 makes chapters load their checkpoints."
     from playwright.sync_api import sync_playwright
-    with tempfile.TemporaryDirectory(prefix="vidiffedu-browser-", ignore_cleanup_errors=True) as folder:
+
+    with tempfile.TemporaryDirectory(
+        prefix="vidiffedu-browser-", ignore_cleanup_errors=True
+    ) as folder:
         copy = copy_for_test(notebook, pathlib.Path(folder))
-        with server(folder, env={"VIDIFFEDU_FAST": "1", **(env or {})}, timeout=timeout) as url, sync_playwright() as play:
-            browser = play.chromium.launch(executable_path=chromium(), headless=True, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        with (
+            server(folder, env={"VIDIFFEDU_FAST": "1", **(env or {})}, timeout=timeout) as url,
+            sync_playwright() as play,
+        ):
+            browser = play.chromium.launch(
+                executable_path=chromium(),
+                headless=True,
+                args=["--no-sandbox", "--disable-dev-shm-usage"],
+            )
             try:
                 page = browser.new_page(viewport={"width": 1280, "height": 1000})
                 page.set_default_timeout(timeout * 1000)
                 console = []
-                page.on("console", lambda m: m.type == "error" and console.append(f"{m.text} {m.location.get('url', '')}"))
+                page.on(
+                    "console",
+                    lambda m: (
+                        m.type == "error"
+                        and console.append(f"{m.text} {m.location.get('url', '')}")
+                    ),
+                )
                 page.on("pageerror", lambda e: console.append(f"uncaught: {e}"))
                 page.goto(f"{url}/lab/tree/{copy.name}?reset")
-                page.wait_for_function("() => window.jupyterapp && window.jupyterapp.restored.then(() => true)")
+                page.wait_for_function(
+                    "() => window.jupyterapp && window.jupyterapp.restored.then(() => true)"
+                )
                 page.wait_for_function("""() => { const w = window.jupyterapp.shell.currentWidget;
                     return w && w.sessionContext && w.sessionContext.ready.then(() => !!w.sessionContext.session && w.context.ready.then(() => true)) }""")
                 yield Notebook(page, console)
-            finally: browser.close()
+            finally:
+                browser.close()
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description="Run a notebook in JupyterLab in headless Chromium.")
+    parser = argparse.ArgumentParser(
+        description="Run a notebook in JupyterLab in headless Chromium."
+    )
     parser.add_argument("notebook")
     parser.add_argument("--shot", help="write a screenshot of the whole page after the run")
     parser.add_argument("--control", help="label of a slider to move (with --key)")
     parser.add_argument("--key", help="a key to press on it, e.g. ArrowRight", default=None)
-    parser.add_argument("--slow", action="store_true", help="do not set VIDIFFEDU_FAST: train for real")
+    parser.add_argument(
+        "--slow", action="store_true", help="do not set VIDIFFEDU_FAST: train for real"
+    )
     parser.add_argument("--timeout", type=float, default=300)
     args = parser.parse_args(argv)
-    if reason := missing(): sys.exit(reason)
+    if reason := missing():
+        sys.exit(reason)
     start = time.time()
     with open_notebook(args.notebook, env={"VIDIFFEDU_FAST": "" if args.slow else "1"}) as nb:
         ready = time.time()
         nb.run_all(args.timeout)
         print(f"open {ready - start:.1f} s, run {time.time() - ready:.1f} s")
-        if args.key: print(f"{args.key}: answered in {1000 * nb.move(args.control, args.key):.0f} ms, settled after {nb.settle():.1f} s")
-        if args.shot: nb.shot(args.shot)
-        for line in nb.console: print("console:", line)
+        if args.key:
+            print(
+                f"{args.key}: answered in {1000 * nb.move(args.control, args.key):.0f} ms, settled after {nb.settle():.1f} s"
+            )
+        if args.shot:
+            nb.shot(args.shot)
+        for line in nb.console:
+            print("console:", line)
     print(f"all {time.time() - start:.1f} s")
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,10 @@
 """The explorers in a real browser: run the notebook in JupyterLab, move a control by keyboard, see the picture change."""
-import json, pathlib
-import pytest
+
+import json
+import pathlib
+
 import browser
+import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 reason = browser.missing()
@@ -21,7 +24,8 @@ EXPLORERS = [
 
 @pytest.mark.parametrize("name, control, keys", EXPLORERS, ids=[e[0] for e in EXPLORERS])
 def test_explorer_answers_to_the_keyboard(name, control, keys, record_property):
-    if not (ROOT / "nbs" / name).is_file(): pytest.skip(f"nbs/{name} is not there")
+    if not (ROOT / "nbs" / name).is_file():
+        pytest.skip(f"nbs/{name} is not there")
     with browser.open_notebook(ROOT / "nbs" / name) as nb:
         nb.run_all(timeout=300)
         seen = [nb.picture()[0]]
@@ -31,29 +35,41 @@ def test_explorer_answers_to_the_keyboard(name, control, keys, record_property):
         nb.settle(timeout=60)
         nb.assert_clean()
     assert all(a != b for a, b in zip(seen, seen[1:]))
-    record_property("answer_ms", [round(1000 * s) for s in nb.timings])     # measured, not asserted
+    record_property("answer_ms", [round(1000 * s) for s in nb.timings])  # measured, not asserted
     print(f"{name}: answered in {[round(1000 * s) for s in nb.timings]} ms")
 
 
 def small(tmp_path, *sources):
-    cells = [dict(cell_type="code", id=f"c{i}", metadata={}, source=s, execution_count=None, outputs=[]) for i, s in enumerate(sources)]
+    cells = [
+        dict(cell_type="code", id=f"c{i}", metadata={}, source=s, execution_count=None, outputs=[])
+        for i, s in enumerate(sources)
+    ]
     kernel = dict(display_name="python3", language="python", name="python3")
     path = tmp_path / "small.ipynb"
-    path.write_text(json.dumps(dict(cells=cells, metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5)))
+    path.write_text(
+        json.dumps(
+            dict(cells=cells, metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5)
+        )
+    )
     return path
 
 
 def test_the_harness_can_fail(tmp_path):
     "A dead control, a console error and a failing cell are each seen."
-    path = small(tmp_path,
+    path = small(
+        tmp_path,
         "import ipywidgets as w\nfrom vidiffedu.explore import png\nimport numpy as np",
         "s = w.FloatSlider(description='dead'); p = w.Image(value=png(np.zeros((4, 4)), 8)); p.add_class('vidiffedu-picture')\n"
-        "r = w.VBox([s, p]); r.add_class('vidiffedu-explorer'); r")
+        "r = w.VBox([s, p]); r.add_class('vidiffedu-explorer'); r",
+    )
     with browser.open_notebook(path) as nb:
         nb.run_all(timeout=60)
-        with pytest.raises(AssertionError, match="did not change"): nb.move("dead", timeout=1.5)
+        with pytest.raises(AssertionError, match="did not change"):
+            nb.move("dead", timeout=1.5)
         nb.page.evaluate("() => console.error('42 is wrong')")
-        with pytest.raises(AssertionError, match="42 is wrong"): nb.assert_clean()
+        with pytest.raises(AssertionError, match="42 is wrong"):
+            nb.assert_clean()
         nb.page.evaluate("""() => { const m = window.jupyterapp.shell.currentWidget.content.model.sharedModel;
             m.getCell(1).setSource('1/0') }""")
-        with pytest.raises(AssertionError, match="cell 1: ZeroDivisionError"): nb.run_all(timeout=60)
+        with pytest.raises(AssertionError, match="cell 1: ZeroDivisionError"):
+            nb.run_all(timeout=60)

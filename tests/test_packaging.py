@@ -1,5 +1,13 @@
 "What a user installs: the wheel holds the library and the notebooks and nothing else, and imports with no repository near."
-import os, re, shutil, subprocess, sys, tarfile, venv, zipfile
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
 from collections import namedtuple
 from configparser import ConfigParser
 from pathlib import Path
@@ -10,8 +18,23 @@ ROOT = Path(__file__).resolve().parents[1]
 settings = ConfigParser(delimiters=["="])
 settings.read(ROOT / "settings.ini")
 cfg = settings["DEFAULT"]
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "venv", "__pycache__", "build", "dist", "*.egg-info", "_proc", "_docs", "runs",
-                                  "vidiffedu-demo", ".ipynb_checkpoints", ".pytest_cache", ".hypothesis", ".quarto")
+LEFT_OUT = shutil.ignore_patterns(
+    ".git",
+    ".venv",
+    "venv",
+    "__pycache__",
+    "build",
+    "dist",
+    "*.egg-info",
+    "_proc",
+    "_docs",
+    "runs",
+    "vidiffedu-demo",
+    ".ipynb_checkpoints",
+    ".pytest_cache",
+    ".hypothesis",
+    ".quarto",
+)
 
 
 Built = namedtuple("Built", "sdist wheel root modules lessons")
@@ -20,7 +43,11 @@ Built = namedtuple("Built", "sdist wheel root modules lessons")
 def lessons_of(nbs):
     "The files of nbs/ that a reader gets."
     kinds = {".ipynb", ".csv", ".py", ".bib", ".safetensors"}
-    files = [p.relative_to(nbs) for p in nbs.rglob("*") if p.suffix in kinds and not p.is_symlink() and p.name != "conftest.py"]
+    files = [
+        p.relative_to(nbs)
+        for p in nbs.rglob("*")
+        if p.suffix in kinds and not p.is_symlink() and p.name != "conftest.py"
+    ]
     return {str(rel) for rel in files if not any(part.startswith((".", "_")) for part in rel.parts)}
 
 
@@ -30,12 +57,21 @@ def built(tmp_path_factory):
     root = tmp_path_factory.mktemp("build") / "vidiffedu"
     shutil.copytree(ROOT, root, symlinks=True, ignore=LEFT_OUT)
     modules, lessons = {p.name for p in (root / "vidiffedu").glob("*.py")}, lessons_of(root / "nbs")
-    for trap in ("nbs/.ipynb_checkpoints/00_core-checkpoint.ipynb", "nbs/_proc/00_core.ipynb", "_proc/00_core.ipynb", "nbs/clip.mp4",
-                 "vidiffedu/__pycache__/core.cpython-311.pyc", "build/lib/vidiffedu/gone.py", "build/lib/vidiffedu/notebooks/gone.ipynb"):
+    for trap in (
+        "nbs/.ipynb_checkpoints/00_core-checkpoint.ipynb",
+        "nbs/_proc/00_core.ipynb",
+        "_proc/00_core.ipynb",
+        "nbs/clip.mp4",
+        "vidiffedu/__pycache__/core.cpython-311.pyc",
+        "build/lib/vidiffedu/gone.py",
+        "build/lib/vidiffedu/notebooks/gone.ipynb",
+    ):
         (root / trap).parent.mkdir(parents=True, exist_ok=True)
         (root / trap).write_text("{}")
     (root / "nbs/linked.ipynb").symlink_to("00_core.ipynb")
-    done = subprocess.run([sys.executable, "-m", "build", "--no-isolation", root], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", root], capture_output=True, text=True
+    )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     (sdist,), (wheel,) = (root / "dist").glob("*.tar.gz"), (root / "dist").glob("*.whl")
     return Built(sdist, wheel, root, modules, lessons)
@@ -46,36 +82,77 @@ def test_the_wheel_holds_the_modules_and_the_notebooks(built):
     modules = {f"vidiffedu/{name}" for name in built.modules}
     notebooks = {f"vidiffedu/notebooks/{rel}" for rel in built.lessons}
     assert not (modules | notebooks) - names, f"missing: {sorted((modules | notebooks) - names)}"
-    others = {n for n in names - modules - notebooks if not re.fullmatch(r"vidiffedu/notebooks/[^.]+\.(json|md|qmd|css)", n)}
+    others = {
+        n
+        for n in names - modules - notebooks
+        if not re.fullmatch(r"vidiffedu/notebooks/[^.]+\.(json|md|qmd|css)", n)
+    }
     assert not others, f"not wanted: {sorted(others)}"
 
 
 def test_an_older_build_leaves_nothing_in_the_wheel(built):
     "`pip install .` builds in the tree, where build/ may hold modules and notebooks that are gone since."
-    done = subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", built.root / "direct", built.root],
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "build",
+            "--no-isolation",
+            "--wheel",
+            "--outdir",
+            built.root / "direct",
+            built.root,
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     (direct,) = (built.root / "direct").glob("*.whl")
-    assert sorted(zipfile.ZipFile(direct).namelist()) == sorted(zipfile.ZipFile(built.wheel).namelist())
+    assert sorted(zipfile.ZipFile(direct).namelist()) == sorted(
+        zipfile.ZipFile(built.wheel).namelist()
+    )
 
 
 def test_a_notebook_in_the_wheel_is_the_one_in_the_tree(built):
     wheel = zipfile.ZipFile(built.wheel)
-    for rel in built.lessons: assert wheel.read(f"vidiffedu/notebooks/{rel}") == (built.root / "nbs" / rel).read_bytes(), rel
+    for rel in built.lessons:
+        assert (
+            wheel.read(f"vidiffedu/notebooks/{rel}") == (built.root / "nbs" / rel).read_bytes()
+        ), rel
 
 
 def test_the_wheel_names_its_needs(built):
     wheel = zipfile.ZipFile(built.wheel)
     (meta,) = [n for n in wheel.namelist() if n.endswith("METADATA")]
     text = wheel.read(meta).decode()
-    needs = [line.removeprefix("Requires-Dist: ") for line in text.splitlines() if line.startswith("Requires-Dist")]
+    needs = [
+        line.removeprefix("Requires-Dist: ")
+        for line in text.splitlines()
+        if line.startswith("Requires-Dist")
+    ]
     plain = {re.match(r"[\w-]+", n)[0] for n in needs if "extra ==" not in n}
     assert plain == {re.match(r"[\w-]+", n)[0] for n in cfg["requirements"].split()}
-    assert not plain & {"nbdev", "fastcore", "execnb", "pytest", "jupyterlab", "nbgrader", "playwright"}
-    assert {re.match(r"[\w-]+", n)[0] for n in needs if "lab" in n.partition("extra ==")[2]} == {"jupyterlab"}
-    assert f"\nVersion: {cfg['version']}\n" in text and "License-Expression: Apache-2.0" in text or "License: Apache-2.0" in text
+    assert not plain & {
+        "nbdev",
+        "fastcore",
+        "execnb",
+        "pytest",
+        "jupyterlab",
+        "nbgrader",
+        "playwright",
+    }
+    assert {re.match(r"[\w-]+", n)[0] for n in needs if "lab" in n.partition("extra ==")[2]} == {
+        "jupyterlab"
+    }
+    assert (
+        f"\nVersion: {cfg['version']}\n" in text
+        and "License-Expression: Apache-2.0" in text
+        or "License: Apache-2.0" in text
+    )
     (points,) = [n for n in wheel.namelist() if n.endswith("entry_points.txt")]
-    assert "vidiffedu = vidiffedu.cli:main" in wheel.read(points).decode().replace("=", " = ").replace("  ", " ")
+    assert "vidiffedu = vidiffedu.cli:main" in wheel.read(points).decode().replace(
+        "=", " = "
+    ).replace("  ", " ")
     assert any(n.endswith("LICENSE") for n in wheel.namelist())
 
 
@@ -87,10 +164,26 @@ def test_the_version_is_said_once():
 
 def test_the_sdist_holds_what_a_build_needs(built):
     names = {n.partition("/")[2] for n in tarfile.open(built.sdist).getnames()}
-    wanted = {"settings.ini", "setup.py", "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", ".pytest.ini", "tests/nbcells.py",
-              "nbs/conftest.py", *(f"nbs/{rel}" for rel in built.lessons)}
+    wanted = {
+        "settings.ini",
+        "setup.py",
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        ".pytest.ini",
+        "tests/nbcells.py",
+        "nbs/conftest.py",
+        *(f"nbs/{rel}" for rel in built.lessons),
+    }
     assert not wanted - names, f"missing: {sorted(wanted - names)}"
-    junk = [n for n in names if re.search(r"checkpoints/.*ipynb|_proc|__pycache__|\.pyc|\.mp4|(^|/)\.git/|\.venv|gone", n)]
+    junk = [
+        n
+        for n in names
+        if re.search(
+            r"checkpoints/.*ipynb|_proc|__pycache__|\.pyc|\.mp4|(^|/)\.git/|\.venv|gone", n
+        )
+    ]
     assert not junk, junk
 
 
@@ -99,29 +192,39 @@ def test_the_wheel_imports_where_there_is_no_development_tool(built, tmp_path):
     env = tmp_path / "env"
     venv.create(env, with_pip=False)
     python, (site,) = env / "bin/python", (env / "lib").glob("python*/site-packages")
-    for name in needed(cfg["requirements"].split()): link(name, site)
+    for name in needed(cfg["requirements"].split()):
+        link(name, site)
     zipfile.ZipFile(built.wheel).extractall(site)
     modules = sorted(Path(name).stem for name in built.modules if not name.startswith("_"))
-    code = "import importlib, sys\nimport vidiffedu\nassert 'site-packages' in vidiffedu.__file__, vidiffedu.__file__\n" \
-           f"for m in {modules}: importlib.import_module('vidiffedu.' + m)\n" \
-           "for m in ('nbdev', 'fastcore', 'execnb', 'pytest', 'jupyterlab', 'nbgrader', 'playwright', 'hypothesis'):\n" \
-           "    try: importlib.import_module(m)\n    except ImportError: continue\n    sys.exit(m + ' is here')\n"
+    code = (
+        "import importlib, sys\nimport vidiffedu\nassert 'site-packages' in vidiffedu.__file__, vidiffedu.__file__\n"
+        f"for m in {modules}: importlib.import_module('vidiffedu.' + m)\n"
+        "for m in ('nbdev', 'fastcore', 'execnb', 'pytest', 'jupyterlab', 'nbgrader', 'playwright', 'hypothesis'):\n"
+        "    try: importlib.import_module(m)\n    except ImportError: continue\n    sys.exit(m + ' is here')\n"
+    )
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST"))}
-    done = subprocess.run([python, "-c", code], cwd=tmp_path, env=clean, capture_output=True, text=True)
+    done = subprocess.run(
+        [python, "-c", code], cwd=tmp_path, env=clean, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 def needed(requirements):
     "The names of the installed distributions that these requirements bring, with all that those bring."
     from importlib.metadata import PackageNotFoundError, distribution
+
     from packaging.requirements import Requirement
+
     found, todo = {}, [Requirement(r) for r in requirements]
     while todo:
         one = todo.pop()
         name = re.sub(r"[-_.]+", "-", one.name).lower()
-        if name in found or (one.marker and not one.marker.evaluate({"extra": ""})): continue
-        try: found[name] = distribution(name)
-        except PackageNotFoundError: continue
+        if name in found or (one.marker and not one.marker.evaluate({"extra": ""})):
+            continue
+        try:
+            found[name] = distribution(name)
+        except PackageNotFoundError:
+            continue
         todo += [Requirement(r) for r in found[name].requires or []]
     return found
 
@@ -129,7 +232,9 @@ def needed(requirements):
 def link(name, site):
     "Let the files of an installed distribution be seen from `site`."
     from importlib.metadata import distribution
+
     dist = distribution(name)
     base = Path(dist.locate_file(""))
     for top in {Path(f).parts[0] for f in dist.files or [] if not f.parts[0].startswith("..")}:
-        if top != "__pycache__" and not (site / top).exists(): (site / top).symlink_to(base / top)
+        if top != "__pycache__" and not (site / top).exists():
+            (site / top).symlink_to(base / top)

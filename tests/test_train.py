@@ -1,4 +1,5 @@
 """Training runs that are killed, interrupted, split over processes and fed nonsense."""
+
 import json
 import math
 import os
@@ -23,24 +24,33 @@ here = Path(__file__)
 
 class Net(nn.Module):
     "Everything that has state or draws: batch-norm, dropout, noise from a generator, channels_last weights."
+
     def __init__(self, width=4):
         super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(2, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(),
-                                 nn.Dropout(.2), nn.Conv2d(width, 2, 3, padding=1)).to(memory_format=torch.channels_last)
+        self.net = nn.Sequential(
+            nn.Conv2d(2, width, 3, padding=1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Conv2d(width, 2, 3, padding=1),
+        ).to(memory_format=torch.channels_last)
 
     def loss(self, clip, generator=None):
         x = clip[:, :, 0]
         noise = torch.randn(x.shape, generator=generator, device=x.device)
-        return (self.net(x + .3 * noise) - x).square().mean()
+        return (self.net(x + 0.3 * noise) - x).square().mean()
 
 
 class Crops(Dataset):
     "Items that draw from torch's own generator, as an augmentation does."
-    def __len__(self): return 13
+
+    def __len__(self):
+        return 13
 
     def __getitem__(self, i):
-        if not 0 <= i < 13: raise IndexError(i)
-        return (torch.full((2, 1, 4, 4), i / 13) + .1 * torch.randn(2, 1, 4, 4)).clamp(-1, 1)
+        if not 0 <= i < 13:
+            raise IndexError(i)
+        return (torch.full((2, 1, 4, 4), i / 13) + 0.1 * torch.randn(2, 1, 4, 4)).clamp(-1, 1)
 
 
 def world(n, generator):
@@ -48,13 +58,15 @@ def world(n, generator):
 
 
 def clips_of(kind):
-    return dict(tensor=world(13, torch.Generator().manual_seed(5)), dataset=Crops(), function=world)[kind]
+    return dict(
+        tensor=world(13, torch.Generator().manual_seed(5)), dataset=Crops(), function=world
+    )[kind]
 
 
 def train(kind, out, **kw):
     torch.manual_seed(0)
     model = Net()
-    options = dict(steps=120, batch_size=5, every=7, seed=3, ema=.9, progress=False) | kw
+    options = dict(steps=120, batch_size=5, every=7, seed=3, ema=0.9, progress=False) | kw
     return model, fit(model, clips_of(kind), out=out, **options)
 
 
@@ -66,7 +78,8 @@ def same_run(a, b):
     "Every tensor of two checkpoints is equal, bit for bit."
     a, b = (load_file(Path(p) / "checkpoint.safetensors") for p in (a, b))
     assert a.keys() == b.keys() and len(a) > 20
-    for k in a: assert torch.equal(a[k], b[k]), k
+    for k in a:
+        assert torch.equal(a[k], b[k]), k
 
 
 @pytest.mark.parametrize("kind", ["tensor", "dataset", "function"])
@@ -77,19 +90,21 @@ def test_killed_at_any_moment_and_resumed_is_the_same_run(kind, tmp_path):
     deadline = time.time() + 120
     while not (one / "checkpoint.safetensors").exists():
         assert process.poll() is None and time.time() < deadline, "no checkpoint was written"
-        time.sleep(.01)
-    time.sleep(random.uniform(0, .6))
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 0.6))
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    with safe_open(one / "checkpoint.safetensors", "pt") as f: reached = json.loads(f.metadata()["run"])["step"]
+    with safe_open(one / "checkpoint.safetensors", "pt") as f:
+        reached = json.loads(f.metadata()["run"])["step"]
     assert 0 < reached < 120
     _, resumed = train(kind, one, resume=True)
     model, alone = train(kind, other)
     same_run(one, other)
     assert torch.equal(resumed.losses, alone.losses) and len(alone.losses) == 120
-    for k, v in model.state_dict().items(): # the run did move, the running statistics too
+    for k, v in model.state_dict().items():  # the run did move, the running statistics too
         assert not torch.equal(v, Net().state_dict()[k])
-    for v, w in zip(resumed.ema.state_dict().values(), alone.ema.state_dict().values()): assert torch.equal(v, w)
+    for v, w in zip(resumed.ema.state_dict().values(), alone.ema.state_dict().values()):
+        assert torch.equal(v, w)
 
 
 @pytest.mark.parametrize("moment", ["write", "rename"])
@@ -97,7 +112,9 @@ def test_killed_while_writing_leaves_the_checkpoint_before(moment, tmp_path):
     "Killed with half a file written, or the moment before it gets its name: the old checkpoint is whole."
     assert child(moment, "tensor", tmp_path).wait() == -signal.SIGKILL
     assert (tmp_path / "checkpoint.safetensors.part").exists()
-    assert len(load_file(tmp_path / "checkpoint.safetensors")["losses"]) == 14 # steps 7 and 14 were saved, 21 was not
+    assert (
+        len(load_file(tmp_path / "checkpoint.safetensors")["losses"]) == 14
+    )  # steps 7 and 14 were saved, 21 was not
     train("tensor", tmp_path, resume=True)
     train("tensor", tmp_path / "alone")
     same_run(tmp_path, tmp_path / "alone")
@@ -111,8 +128,11 @@ def test_workers_give_the_same_clips(tmp_path):
 
 def test_interrupt_saves_and_resumes(tmp_path, capsys):
     "Ctrl-C in the middle of a step: the step is finished, saved, and the run goes on from there."
+
     def interrupt(step, loss):
-        if step == 10: signal.raise_signal(signal.SIGINT)
+        if step == 10:
+            signal.raise_signal(signal.SIGINT)
+
     before = signal.getsignal(signal.SIGINT)
     model, run = train("tensor", tmp_path / "a", on_step=interrupt)
     assert signal.getsignal(signal.SIGINT) is before
@@ -122,10 +142,13 @@ def test_interrupt_saves_and_resumes(tmp_path, capsys):
     assert "at step 11" in capsys.readouterr().out and run.step == 120
     train("tensor", tmp_path / "b")
     same_run(tmp_path / "a", tmp_path / "b")
-    _, run = train("tensor", tmp_path / "a", resume=True) # finished: returns at once, with everything in place
+    _, run = train(
+        "tensor", tmp_path / "a", resume=True
+    )  # finished: returns at once, with everything in place
     assert run.step == 120 and len(run.losses) == 120
     saved = load_file(tmp_path / "a" / "weights.safetensors")
-    for k, v in run.ema.state_dict().items(): assert torch.equal(v, saved[k])
+    for k, v in run.ema.state_dict().items():
+        assert torch.equal(v, saved[k])
 
 
 def test_resume_without_a_checkpoint_starts_fresh_and_says_so(tmp_path, capsys):
@@ -150,19 +173,34 @@ def test_average_and_schedule_are_what_they_say():
     "Against a loop written out by hand with torch's own AdamW."
     clips, theirs, ours = world(4, torch.Generator().manual_seed(0)), Plain(), Plain()
     ours.load_state_dict(theirs.state_dict())
-    optimizer = torch.optim.AdamW(theirs.parameters(), lr=1., weight_decay=.1)
+    optimizer = torch.optim.AdamW(theirs.parameters(), lr=1.0, weight_decay=0.1)
     average = [p.detach().clone() for p in theirs.parameters()]
     for k in range(40):
-        optimizer.param_groups[0]["lr"] = .01 * ((k + 1) / 8 if k < 8 else (1 + math.cos(math.pi * (k - 8) / 32)) / 2)
+        optimizer.param_groups[0]["lr"] = 0.01 * (
+            (k + 1) / 8 if k < 8 else (1 + math.cos(math.pi * (k - 8) / 32)) / 2
+        )
         optimizer.zero_grad()
         theirs.loss(clips).backward()
-        nn.utils.clip_grad_norm_(theirs.parameters(), .05)
+        nn.utils.clip_grad_norm_(theirs.parameters(), 0.05)
         optimizer.step()
-        d = min(.8, (1 + k) / (10 + k))
+        d = min(0.8, (1 + k) / (10 + k))
         average = [d * a + (1 - d) * p.detach() for a, p in zip(average, theirs.parameters())]
-    run = fit(ours, clips, 40, lr=.01, batch_size=4, warmup=8, ema=.8, weight_decay=.1, clip_norm=.05, progress=False)
-    for a, b in zip(ours.parameters(), theirs.parameters()): torch.testing.assert_close(a, b)
-    for a, b in zip(run.ema.parameters(), average): torch.testing.assert_close(a, b)
+    run = fit(
+        ours,
+        clips,
+        40,
+        lr=0.01,
+        batch_size=4,
+        warmup=8,
+        ema=0.8,
+        weight_decay=0.1,
+        clip_norm=0.05,
+        progress=False,
+    )
+    for a, b in zip(ours.parameters(), theirs.parameters()):
+        torch.testing.assert_close(a, b)
+    for a, b in zip(run.ema.parameters(), average):
+        torch.testing.assert_close(a, b)
 
 
 def test_bf16_on_the_cpu_trains():
@@ -171,18 +209,25 @@ def test_bf16_on_the_cpu_trains():
     for precision in ("no", "bf16"):
         torch.manual_seed(0)
         model = Plain()
-        losses[precision] = fit(model, world, 150, lr=.02, precision=precision, progress=False).losses
+        losses[precision] = fit(
+            model, world, 150, lr=0.02, precision=precision, progress=False
+        ).losses
         assert all(p.dtype == torch.float32 for p in model.parameters())
-    assert losses["bf16"][-10:].mean() < .5 * losses["bf16"][:10].mean()
+    assert losses["bf16"][-10:].mean() < 0.5 * losses["bf16"][:10].mean()
     assert not torch.equal(losses["bf16"], losses["no"])
-    torch.testing.assert_close(losses["bf16"][-20:].mean(), losses["no"][-20:].mean(), rtol=.1, atol=1e-3)
+    torch.testing.assert_close(
+        losses["bf16"][-20:].mean(), losses["no"][-20:].mean(), rtol=0.1, atol=1e-3
+    )
 
 
 class Plain(nn.Module):
     "No noise and no state: the loss is a function of the clips alone."
+
     def __init__(self, width=3):
         super().__init__()
-        self.net = nn.Sequential(nn.Conv2d(2, width, 3, padding=1), nn.Tanh(), nn.Conv2d(width, 2, 3, padding=1))
+        self.net = nn.Sequential(
+            nn.Conv2d(2, width, 3, padding=1), nn.Tanh(), nn.Conv2d(width, 2, 3, padding=1)
+        )
 
     def loss(self, clip, generator=None):
         return (self.net(clip[:, :, 0]) - clip[:, :, 0]).square().mean()
@@ -190,64 +235,121 @@ class Plain(nn.Module):
 
 def test_two_processes_are_one_with_the_batches_joined(tmp_path):
     "Two gloo processes with batches of 4 follow one process with batches of 8, and agree with each other."
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-               str(here), "ranks", str(tmp_path)]
-    done = subprocess.run(command, text=True, capture_output=True, timeout=400, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        str(here),
+        "ranks",
+        str(tmp_path),
+    ]
+    done = subprocess.run(
+        command,
+        text=True,
+        capture_output=True,
+        timeout=400,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     ranks = [load_file(tmp_path / f"rank{r}.safetensors") for r in (0, 1)]
-    for k in ranks[0]: assert torch.equal(ranks[0][k], ranks[1][k]), k
+    for k in ranks[0]:
+        assert torch.equal(ranks[0][k], ranks[1][k]), k
     torch.manual_seed(0)
     model = Plain()
-    run = fit(model, clips_of("tensor"), 30, lr=.01, batch_size=8, progress=False)
-    for k, v in model.state_dict().items(): torch.testing.assert_close(ranks[0][k], v, rtol=1e-4, atol=1e-5)
+    run = fit(model, clips_of("tensor"), 30, lr=0.01, batch_size=8, progress=False)
+    for k, v in model.state_dict().items():
+        torch.testing.assert_close(ranks[0][k], v, rtol=1e-4, atol=1e-5)
     saved = load_file(tmp_path / "out" / "checkpoint.safetensors")
     torch.testing.assert_close(saved["losses"], run.losses, rtol=1e-4, atol=1e-5)
-    for k, v in run.ema.named_parameters(): torch.testing.assert_close(saved[f"ema.{k}"], v, rtol=1e-4, atol=1e-5)
+    for k, v in run.ema.named_parameters():
+        torch.testing.assert_close(saved[f"ema.{k}"], v, rtol=1e-4, atol=1e-5)
 
 
 def one_line(error, text, call, *args, **kw):
-    with pytest.raises(error) as e: call(*args, **kw)
+    with pytest.raises(error) as e:
+        call(*args, **kw)
     assert text in str(e.value) and "\n" not in str(e.value), e.value
 
 
 good = torch.zeros(4, 2, 1, 4, 4)
 
 
-@pytest.mark.parametrize("clips, error, text", [
-    (good[0], ValueError, "clips"), (good + 1.1, ValueError, "[-1, 1]"), (good * math.nan, ValueError, "clips"),
-    (good.byte(), TypeError, "clips"), (good[:0], ValueError, "clips"), (7, TypeError, "clips"), ([], ValueError, "clips"),
-    (lambda n, g: good * math.nan, ValueError, "at step 1"), (lambda n, g: good - 2, ValueError, "at step 1"),
-    (lambda n, g: good[0], ValueError, "clips"), (lambda n, g: "clip", TypeError, "clips"),
-    ([(good[0], 1)], TypeError, "clips")])
+@pytest.mark.parametrize(
+    "clips, error, text",
+    [
+        (good[0], ValueError, "clips"),
+        (good + 1.1, ValueError, "[-1, 1]"),
+        (good * math.nan, ValueError, "clips"),
+        (good.byte(), TypeError, "clips"),
+        (good[:0], ValueError, "clips"),
+        (7, TypeError, "clips"),
+        ([], ValueError, "clips"),
+        (lambda n, g: good * math.nan, ValueError, "at step 1"),
+        (lambda n, g: good - 2, ValueError, "at step 1"),
+        (lambda n, g: good[0], ValueError, "clips"),
+        (lambda n, g: "clip", TypeError, "clips"),
+        ([(good[0], 1)], TypeError, "clips"),
+    ],
+)
 def test_bad_clips(clips, error, text):
     model = Net()
     before = {k: v.clone() for k, v in model.state_dict().items() if "net.1" not in k}
     one_line(error, text, fit, model, clips, 5, progress=False)
-    for k, v in before.items(): assert torch.equal(model.state_dict()[k], v)
+    for k, v in before.items():
+        assert torch.equal(model.state_dict()[k], v)
 
 
-@pytest.mark.parametrize("option", [
-    dict(steps=0), dict(steps=2.5), dict(batch_size=0), dict(lr=0.), dict(lr=math.nan), dict(warmup=5), dict(ema=1.),
-    dict(clip_norm=0.), dict(precision="int4"), dict(seed=-1), dict(weight_decay=-1.), dict(every=0)])
+@pytest.mark.parametrize(
+    "option",
+    [
+        dict(steps=0),
+        dict(steps=2.5),
+        dict(batch_size=0),
+        dict(lr=0.0),
+        dict(lr=math.nan),
+        dict(warmup=5),
+        dict(ema=1.0),
+        dict(clip_norm=0.0),
+        dict(precision="int4"),
+        dict(seed=-1),
+        dict(weight_decay=-1.0),
+        dict(every=0),
+    ],
+)
 def test_bad_settings(option):
-    one_line(ValueError, next(iter(option)) + ":", fit, Net(), good, **{"steps": 5, "progress": False} | option)
+    one_line(
+        ValueError,
+        next(iter(option)) + ":",
+        fit,
+        Net(),
+        good,
+        **{"steps": 5, "progress": False} | option,
+    )
 
 
 def test_bad_models(tmp_path):
     one_line(TypeError, "model:", fit, nn.Linear(2, 2), good, 5)
     one_line(ValueError, "out:", fit, Net(), good, 5, resume=True)
     one_line(ValueError, "model:", fit, Net().requires_grad_(False), good, 5)
+
     class Vector(Net):
-        def loss(self, clip, generator=None): return super().loss(clip) * torch.ones(3)
+        def loss(self, clip, generator=None):
+            return super().loss(clip) * torch.ones(3)
+
     one_line(ValueError, "scalar", fit, Vector(), good, 5, progress=False)
 
 
 def test_a_loss_that_is_nan_stops_the_run_before_it_is_saved(tmp_path):
     class Bursts(Net):
         calls = 0
+
         def loss(self, clip, generator=None):
             self.calls += 1
-            return super().loss(clip, generator) * (math.nan if self.calls == 9 else 1.)
+            return super().loss(clip, generator) * (math.nan if self.calls == 9 else 1.0)
+
     model = Bursts()
     one_line(ValueError, "step 9", fit, model, good, 20, out=tmp_path, every=2, progress=False)
     assert all(v.isfinite().all() for v in model.state_dict().values())
@@ -259,7 +361,7 @@ def test_nothing_is_overwritten(tmp_path):
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     assert sorted(before) == ["checkpoint.safetensors", "weights.safetensors"]
     one_line(ValueError, "resume=True", train, "tensor", tmp_path, steps=4)
-    one_line(ValueError, "lr:", train, "tensor", tmp_path, steps=4, lr=.5, resume=True)
+    one_line(ValueError, "lr:", train, "tensor", tmp_path, steps=4, lr=0.5, resume=True)
     one_line(ValueError, "steps:", train, "tensor", tmp_path, steps=9, resume=True)
     one_line(ValueError, "clips:", train, "function", tmp_path, steps=4, resume=True)
     one_line(ValueError, "another model", fit, Net(5), good, 4, out=tmp_path, resume=True)
@@ -272,7 +374,10 @@ def test_nothing_is_overwritten(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path):
     (tmp_path / "file").write_text("")
-    def never(n, generator): raise AssertionError("training began")
+
+    def never(n, generator):
+        raise AssertionError("training began")
+
     for out in (tmp_path / "file", tmp_path / "file" / "below", "/proc/no"):
         one_line(ValueError, "out:", fit, Net(), never, 5, out=out)
 
@@ -282,18 +387,25 @@ def test_weights_all_or_nothing(tmp_path):
     save_weights(model, path)
     other = Net()
     load_weights(other, path)
-    for a, b in zip(model.state_dict().values(), other.state_dict().values()): assert torch.equal(a, b)
+    for a, b in zip(model.state_dict().values(), other.state_dict().values()):
+        assert torch.equal(a, b)
     assert other.net[0].weight.is_contiguous(memory_format=torch.channels_last)
-    with safe_open(path, "pt") as f: assert f.metadata()["model"] == "Net" and f.metadata()["vidiffedu"]
+    with safe_open(path, "pt") as f:
+        assert f.metadata()["model"] == "Net" and f.metadata()["vidiffedu"]
     for wrong in (Net(5), Plain(), Plain(4)):
         before = {k: v.clone() for k, v in wrong.state_dict().items()}
         one_line(ValueError, "net.", load_weights, wrong, path)
-        for k, v in wrong.state_dict().items(): assert torch.equal(v, before[k])
-    one_line(FileNotFoundError, "none.safetensors", load_weights, model, tmp_path / "none.safetensors")
+        for k, v in wrong.state_dict().items():
+            assert torch.equal(v, before[k])
+    one_line(
+        FileNotFoundError, "none.safetensors", load_weights, model, tmp_path / "none.safetensors"
+    )
     (tmp_path / "text").write_text("not a tensor\nin sight")
     one_line(ValueError, "path:", load_weights, model, tmp_path / "text")
     train("tensor", tmp_path / "run", steps=2)
-    one_line(ValueError, "resume=True", load_weights, Net(), tmp_path / "run" / "checkpoint.safetensors")
+    one_line(
+        ValueError, "resume=True", load_weights, Net(), tmp_path / "run" / "checkpoint.safetensors"
+    )
     load_weights(Net(), tmp_path / "run" / "weights.safetensors")
 
 
@@ -302,6 +414,7 @@ def test_tied_weights_survive(tmp_path):
         def __init__(self):
             super().__init__()
             self.again = self.net[0]
+
     model = Tied()
     fit(model, world, 4, out=tmp_path / "a", every=2, progress=False)
     fit(model, world, 4, out=tmp_path / "a", resume=True, every=2, progress=False)
@@ -310,34 +423,61 @@ def test_tied_weights_survive(tmp_path):
 
 def _main(what, *args):
     "The child processes of the tests above."
-    if what == "slow": train(*args, on_step=lambda *_: time.sleep(.01))
+    if what == "slow":
+        train(*args, on_step=lambda *_: time.sleep(0.01))
     if what in ("write", "rename"):
         import safetensors.torch as st
-        def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
+
+        def die(*_, **__):
+            os.kill(os.getpid(), signal.SIGKILL)
+
         def at_21(call, instead):
             "Stand-in for a call that kills the process when it handles the checkpoint of step 21."
+
             def wrapped(first, second, *rest):
                 ours = "checkpoint" in f"{first if what == 'rename' else second}"
                 wrapped.seen += ours
-                return instead(first, second, *rest) if ours and wrapped.seen == 3 else call(first, second, *rest)
+                return (
+                    instead(first, second, *rest)
+                    if ours and wrapped.seen == 3
+                    else call(first, second, *rest)
+                )
+
             wrapped.seen = 0
             return wrapped
+
         def half(tensors, path, *rest):
             whole = st.save(tensors, *rest)
-            Path(path).write_bytes(whole[:len(whole) // 2])
+            Path(path).write_bytes(whole[: len(whole) // 2])
             die()
-        if what == "write": st.save_file = at_21(st.save_file, half)
-        else: os.replace = at_21(os.replace, die)
+
+        if what == "write":
+            st.save_file = at_21(st.save_file, half)
+        else:
+            os.replace = at_21(os.replace, die)
         train(*args)
     if what == "ranks":
-        torch.manual_seed(int(os.environ["RANK"])) # the processes start apart: rank 0's weights count
+        torch.manual_seed(
+            int(os.environ["RANK"])
+        )  # the processes start apart: rank 0's weights count
         from accelerate import Accelerator
+
         accelerator, out = Accelerator(cpu=True), Path(args[0])
         model = Plain()
-        fit(model, clips_of("tensor"), 30, lr=.01, batch_size=4, every=7, out=out / "out", progress=False,
-            accelerator=accelerator)
+        fit(
+            model,
+            clips_of("tensor"),
+            30,
+            lr=0.01,
+            batch_size=4,
+            every=7,
+            out=out / "out",
+            progress=False,
+            accelerator=accelerator,
+        )
         save_weights(model, out / f"rank{accelerator.process_index}.safetensors")
         torch.distributed.destroy_process_group()
 
 
-if __name__ == "__main__": _main(*sys.argv[1:])
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

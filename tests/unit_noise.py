@@ -1,4 +1,5 @@
 "The exact law of a forecast that is an affine function of the numbers drawn: run on zeros and on every unit vector, no sampling."
+
 import math
 
 import torch
@@ -6,7 +7,10 @@ import torch
 
 class UnitNoise:
     "In the place of torch.randn: row 0 of all draws together is zero, row k the k-th unit vector."
-    def __init__(self): self.drawn = 0
+
+    def __init__(self):
+        self.drawn = 0
+
     def __call__(self, shape, generator=None, **how):
         d, rows = math.prod(shape[1:]), torch.arange(shape[0])[:, None]
         z = (rows == 1 + self.drawn + torch.arange(d)).to(**how)

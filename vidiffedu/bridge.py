@@ -7,9 +7,10 @@ __all__ = ['ScaledInput', 'matched_times', 'from_known', 'from_estimate', 'edm_s
 
 # %% ../nbs/11_bridge.ipynb #6e9e990c
 import torch
-from torch import nn
 from einops import rearrange
+from torch import nn
 from tqdm.auto import tqdm
+
 from .core import check_video, expand
 from .denoise import denoising_loss
 from .paths import VP, Bridge
@@ -19,34 +20,44 @@ from .times import even_noise, shared
 # %% ../nbs/11_bridge.ipynb #42767cca
 class ScaledInput(nn.Module):
     "A network that sees (x_t - b y) / √(c² + a² σ_data²) and log(σ) / 4 in place of x_t and t [karras2022edm, sec. 5]."
-    def __init__(self,
-        net,                   # net(input (b,1,c,h,w), log(σ)/4 (b,1), past) -> whatever it predicts
+
+    def __init__(
+        self,
+        net,  # net(input (b,1,c,h,w), log(σ)/4 (b,1), past) -> whatever it predicts
         path,
-        sigma_data=1.,         # root mean square of the next frame, in pixel units
+        sigma_data=1.0,  # root mean square of the next frame, in pixel units
     ):
         super().__init__()
-        if not sigma_data > 0: raise ValueError(f"sigma_data: got {sigma_data}, expected a positive standard deviation")
+        if not sigma_data > 0:
+            raise ValueError(
+                f"sigma_data: got {sigma_data}, expected a positive standard deviation"
+            )
         self.net, self.path, self.sigma_data = net, path, sigma_data
 
     def forward(self, x_t, t, past):
         t = torch.as_tensor(t, device=x_t.device)
         a, b, c = self.path.a(t), self.path.b(t), self.path.c(t)
-        scale = (c**2 + (a * self.sigma_data)**2).clamp_min(1e-24).rsqrt()
+        scale = (c**2 + (a * self.sigma_data) ** 2).clamp_min(1e-24).rsqrt()
         log_sigma = (c / a.clamp_min(1e-12)).clamp(1e-4, 1e4).log()
-        return self.net(expand(scale, x_t) * (x_t - expand(b, x_t) * past[:, -1:]), log_sigma / 4, past)
+        return self.net(
+            expand(scale, x_t) * (x_t - expand(b, x_t) * past[:, -1:]), log_sigma / 4, past
+        )
 
 # %% ../nbs/11_bridge.ipynb #7ab76d36
-def matched_times(path, like, top=10.):
+def matched_times(path, like, top=10.0):
     "Training times on `path` with the noise levels that uniform times have on the path `like`, but none above σ = `top` -> times(b, f)."
+
     def times(b, f, generator=None, device=None):
         u = torch.rand(b, f, generator=generator, device=device, dtype=torch.float64)
         return path.time_at(like.sigma(u).clamp(max=top)).to(torch.get_default_dtype())
+
     return times
 
 # %% ../nbs/11_bridge.ipynb #0330e172
 def from_known(denoise, path, y, t, generator=None):
     "x_t at time t (b, 1), as if the next frame were the known one: y (b, 1, c, h, w) [shrivastava2024cvp]."
     return path.perturb(y, t, y=y, generator=generator)[0]
+
 
 def from_estimate(denoise, path, y, t, generator=None):
     "x_t at time t (b, 1) around the network's own first estimate; one call of `denoise`."
@@ -56,30 +67,41 @@ def from_estimate(denoise, path, y, t, generator=None):
 # %% ../nbs/11_bridge.ipynb #04809dd5
 def edm_step(path, x_t, x_hat, t, s, y=None, denoise=None, generator=None, **_):
     "Eq. 10: Heun's step in the noise level σ instead of the time [karras2022edm, alg. 1], on any path; calls `denoise` once more, at s. t, s (b, f)."
-    x_e = ddim_step(path, x_t, x_hat, t, s, y=y, generator=generator)             # Euler's step in σ
+    x_e = ddim_step(path, x_t, x_hat, t, s, y=y, generator=generator)  # Euler's step in σ
     a_t, c_t, a_s, c_s = path.a(t), path.c(t), path.a(s), path.c(s)
     both = (c_t * c_s > 0) & (s < t)
-    if not bool(both.any()): return x_e
-    again = torch.where(both, .5 * a_s * (a_s * c_t / (a_t * c_s) - 1), 0.)
+    if not bool(both.any()):
+        return x_e
+    again = torch.where(both, 0.5 * a_s * (a_s * c_t / (a_t * c_s) - 1), 0.0)
     return x_e + expand(again, x_e) * (denoise(x_e, s, y) - x_hat)
 
 # %% ../nbs/11_bridge.ipynb #b34e2851
 class NextFrame(Method):
     "Conditional diffusion of the next frame, on any path; longer futures frame by frame."
-    steps, knee, top = 25, .1, 10.                            # of the sampler; knee and top in pixel units of σ
 
-    def __init__(self,
-        net,                   # net(x_t (b,1,c,h,w), t (b,1), past (b,k,c,h,w)) -> estimate, or what `wrap` makes an estimate of
+    steps, knee, top = 25, 0.1, 10.0  # of the sampler; knee and top in pixel units of σ
+
+    def __init__(
+        self,
+        net,  # net(x_t (b,1,c,h,w), t (b,1), past (b,k,c,h,w)) -> estimate, or what `wrap` makes an estimate of
         path=VP(),
-        wrap=None,             # FromNoise, FromV, Preconditioned: wrap(net, path); None: the network gives the estimate
-        context=None,          # k, frames that the network looks back on; None: all but the last of the training clips
-        weight=None,           # weight(t) of the squared error of the estimate, shape of t; None: 1
-        times=shared,          # times(b, f, generator=, device=) -> (b, f) in training
+        wrap=None,  # FromNoise, FromV, Preconditioned: wrap(net, path); None: the network gives the estimate
+        context=None,  # k, frames that the network looks back on; None: all but the last of the training clips
+        weight=None,  # weight(t) of the squared error of the estimate, shape of t; None: 1
+        times=shared,  # times(b, f, generator=, device=) -> (b, f) in training
     ):
         super().__init__()
-        self.path, self.context, self.weight, self.times, self.wrapped = path, context, weight, times, wrap is not None
+        self.path, self.context, self.weight, self.times, self.wrapped = (
+            path,
+            context,
+            weight,
+            times,
+            wrap is not None,
+        )
         self.net = wrap(net, path) if wrap else net
-        self.register_buffer("trained_on", torch.zeros(4, dtype=torch.long))      # k, c, h, w; saved with the weights
+        self.register_buffer(
+            "trained_on", torch.zeros(4, dtype=torch.long)
+        )  # k, c, h, w; saved with the weights
 
     def denoise(self, x_t, t, past):
         "E[x | x_t, past]: x_t (b, 1, c, h, w), t (b, 1), past (b, k, c, h, w) -> (b, 1, c, h, w)."
@@ -88,31 +110,63 @@ class NextFrame(Method):
     def loss(self, clip, generator=None):
         "The denoising loss of every frame that has k frames before it. clip (b, f, c, h, w) in [-1, 1], f > k."
         k = self.context or check_video(clip, "clip", range=(-1, 1)).shape[1] - 1
-        if not 1 <= k < clip.shape[1]: raise ValueError(f"clip: got {clip.shape[1]} frames, expected at least {max(k, 1) + 1}: {max(k, 1)} to look back on, and the next")
-        if self.training: self.trained_on.copy_(torch.tensor([k, *clip.shape[2:]]))
+        if not 1 <= k < clip.shape[1]:
+            raise ValueError(
+                f"clip: got {clip.shape[1]} frames, expected at least {max(k, 1) + 1}: {max(k, 1)} to look back on, and the next"
+            )
+        if self.training:
+            self.trained_on.copy_(torch.tensor([k, *clip.shape[2:]]))
         windows = rearrange(clip.unfold(1, k + 1, 1), "b n c h w k -> (b n) k c h w")
         past, x = windows[:, :-1], windows[:, -1:]
         t = self.times(len(x), 1, generator=generator, device=x.device)
-        return denoising_loss(lambda x_t, t, y: self.denoise(x_t, t, past), self.path, x, t, y=past[:, -1:], weight=self.weight, generator=generator)
+        return denoising_loss(
+            lambda x_t, t, y: self.denoise(x_t, t, past),
+            self.path,
+            x,
+            t,
+            y=past[:, -1:],
+            weight=self.weight,
+            generator=generator,
+        )
 
     def _look_back(self, past):
         "How many frames the network looks back on (None: all there are), `past` checked against what it was trained on."
         k, *frame = self.trained_on.tolist()
-        if not k: k, frame = self.context or 0, past.shape[2:]
-        if past.shape[1] < k: raise ValueError(f"past: got {past.shape[1]} frames, expected at least {k}, as in training")
-        if list(frame) != list(past.shape[2:]): raise ValueError(f"past: got frames of (c, h, w) = {tuple(past.shape[2:])}, expected {tuple(frame)}, as in training")
+        if not k:
+            k, frame = self.context or 0, past.shape[2:]
+        if past.shape[1] < k:
+            raise ValueError(
+                f"past: got {past.shape[1]} frames, expected at least {k}, as in training"
+            )
+        if list(frame) != list(past.shape[2:]):
+            raise ValueError(
+                f"past: got frames of (c, h, w) = {tuple(past.shape[2:])}, expected {tuple(frame)}, as in training"
+            )
         return k or None
 
-    def future(self, past, n_frames, steps=None, generator=None, progress=False,
-        step=edm_step, start=from_estimate,
-        timetable=None,        # timetable(steps, 1) -> ts (rows, 1); None: even in log σ, see `even_noise`
-        clip=None,             # (lo, hi): clamp each estimate
+    def future(
+        self,
+        past,
+        n_frames,
+        steps=None,
+        generator=None,
+        progress=False,
+        step=edm_step,
+        start=from_estimate,
+        timetable=None,  # timetable(steps, 1) -> ts (rows, 1); None: even in log σ, see `even_noise`
+        clip=None,  # (lo, hi): clamp each estimate
     ):
         "Sample the next frame, append it, repeat."
         k, frames = self._look_back(past), past
-        ts = (timetable or even_noise(self.path, knee=self.knee, top=self.top))(steps or self.steps, 1)
-        if float(self.path.c(ts[0])) == 0: ts = ts[1:]                            # a bridge's end has no noise to start from
-        if len(ts) < 2: raise ValueError(f"steps: got {steps}, expected at least 2 on a timetable whose first time has no noise")
+        ts = (timetable or even_noise(self.path, knee=self.knee, top=self.top))(
+            steps or self.steps, 1
+        )
+        if float(self.path.c(ts[0])) == 0:
+            ts = ts[1:]  # a bridge's end has no noise to start from
+        if len(ts) < 2:
+            raise ValueError(
+                f"steps: got {steps}, expected at least 2 on a timetable whose first time has no noise"
+            )
         how = dict(step=step, clip=clip, generator=generator)
         for _ in tqdm(range(n_frames), desc="frames", leave=False, disable=not progress):
             context = frames[:, -k:] if k else frames
@@ -124,10 +178,13 @@ class NextFrame(Method):
 # %% ../nbs/11_bridge.ipynb #abb9c022
 class CVP(NextFrame):
     "Continuous Video Process [shrivastava2024cvp]: from the known frame to the next over a bridge. Arguments as of `NextFrame`."
+
     def __init__(self, net, path=Bridge(), **how):
         super().__init__(net, path, **how)
-        ends = torch.tensor([0., 1.], dtype=torch.float64, device="cpu")
+        ends = torch.tensor([0.0, 1.0], dtype=torch.float64, device="cpu")
         a, b, c = (f(ends).tolist() for f in (path.a, path.b, path.c))
         if max(map(abs, (a[0] - 1, a[1], b[0], b[1] - 1, *c))) > 1e-6:
-            raise ValueError(f"path: got {type(path).__name__} with (a, b, c) = ({a[1]:.2g}, {b[1]:.2g}, {c[1]:.2g}) at t = 1, "
-                             "expected a bridge, which is x at t = 0 and y at t = 1, free of noise (NextFrame takes any path)")
+            raise ValueError(
+                f"path: got {type(path).__name__} with (a, b, c) = ({a[1]:.2g}, {b[1]:.2g}, {c[1]:.2g}) at t = 1, "
+                "expected a bridge, which is x at t = 0 and y at t = 1, free of noise (NextFrame takes any path)"
+            )

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+
 import vidiffedu
 from . import __version__
 
@@ -24,9 +25,13 @@ def notebooks_folder():
     "The folder of the shipped notebooks: in the installed package, or `nbs/` of a clone."
     package = Path(vidiffedu.__file__).resolve().parent
     for folder in (package / "notebooks", package.parent / "nbs"):
-        if (folder / "index.ipynb").is_file(): return folder
-    raise FileNotFoundError(f"notebooks: neither {package / 'notebooks'} nor {package.parent / 'nbs'} "
-                            "holds them; reinstall vidiffedu")
+        if (folder / "index.ipynb").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"notebooks: neither {package / 'notebooks'} nor {package.parent / 'nbs'} "
+        "holds them; reinstall vidiffedu"
+    )
+
 
 def lesson_files(folder):
     "Paths, relative to `folder`, of all that a reader needs: nothing hidden, generated or for the site only."
@@ -34,37 +39,49 @@ def lesson_files(folder):
         rel = path.relative_to(folder)
         hidden = any(part[0] in "._" for part in rel.parts)
         tools = path.suffix in (".yml", ".css") or path.name == "conftest.py"
-        if path.is_file() and not hidden and not tools: yield rel
+        if path.is_file() and not hidden and not tools:
+            yield rel
 
 # %% ../nbs/09_cli.ipynb #4eb0bf29
 _manifest = ".vidiffedu-manifest.json"
 
-def fingerprint(path): return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+def fingerprint(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
 
 def read_manifest(folder):
     "What was copied into `folder` before: {name: fingerprint}; empty when nothing was or the record is damaged."
-    try: record = json.loads((Path(folder) / _manifest).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError): return {}   # then every different file counts as changed
+    try:
+        record = json.loads((Path(folder) / _manifest).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}  # then every different file counts as changed
     return record if isinstance(record, dict) else {}
+
 
 def _replace(source, target, text=None):
     "Write `target` whole or not at all."
     part = target.with_name(target.name + ".part")
-    if text is None: shutil.copyfile(source, part)
-    else: part.write_text(text, encoding="utf-8")
+    if text is None:
+        shutil.copyfile(source, part)
+    else:
+        part.write_text(text, encoding="utf-8")
     os.replace(part, target)
+
 
 def _decide(target, copied, shipped):
     "What to do with a file, from the fingerprints of what was copied before and of what is shipped."
-    if not target.exists(): return "new"
+    if not target.exists():
+        return "new"
     mine = fingerprint(target)
-    if mine == shipped: return "same"
+    if mine == shipped:
+        return "same"
     return "updated" if mine == copied else "kept"
 
 # %% ../nbs/09_cli.ipynb #62a5debd
 def copy_notebooks(
-    source, # folder of the shipped notebooks
-    folder, # the reader's folder, made if it is missing
+    source,  # folder of the shipped notebooks
+    folder,  # the reader's folder, made if it is missing
 ):
     "Copy or update the lessons: {what was done: names}. Changed files are never touched."
     source, folder = Path(source), Path(folder)
@@ -76,7 +93,9 @@ def copy_notebooks(
     for rel in lesson_files(source):
         name, target, shipped = rel.as_posix(), folder / rel, fingerprint(source / rel)
         change = _decide(target, record.get(name), shipped)
-        if change == "kept" and record.get(name) != shipped:   # yours, and the course has a newer one
+        if (
+            change == "kept" and record.get(name) != shipped
+        ):  # yours, and the course has a newer one
             beside = target.with_name(f"{target.stem}.new{target.suffix}")
             side = beside.relative_to(folder).as_posix()
             if _decide(beside, record.get(side), shipped) in ("new", "updated"):
@@ -86,7 +105,8 @@ def copy_notebooks(
         if change in ("new", "updated"):
             target.parent.mkdir(parents=True, exist_ok=True)
             _replace(source / rel, target)
-        if change != "kept": record[name] = shipped
+        if change != "kept":
+            record[name] = shipped
         done[change].append(name)
     _replace(None, folder / _manifest, json.dumps(record, indent=1, sort_keys=True))
     return done
@@ -96,25 +116,34 @@ def _told(done, folder):
     "One line that says what `copy_notebooks` did."
     words = dict(new="copied", updated="updated", same="unchanged", kept="left as you changed them")
     said = [f"{len(done[k])} {w}" for k, w in words.items() if done[k]]
-    if done["beside"]: said.append(f"the new versions of these beside them: {', '.join(done['beside'])}")
+    if done["beside"]:
+        said.append(f"the new versions of these beside them: {', '.join(done['beside'])}")
     return f"{folder}: {', '.join(said)}"
+
 
 def lab(args):
     "Copy the notebooks into `args.folder` and open JupyterLab on them."
     if not args.copy_only and importlib.util.find_spec("jupyterlab") is None:
-        raise ModuleNotFoundError('JupyterLab is not installed: pip install "vidiffedu[lab]"  '
-                                  "(--copy-only works without)")
+        raise ModuleNotFoundError(
+            'JupyterLab is not installed: pip install "vidiffedu[lab]"  (--copy-only works without)'
+        )
     folder = Path(args.folder).expanduser()
     print(_told(copy_notebooks(notebooks_folder(), folder), folder), flush=True)
-    if args.copy_only: return 0
+    if args.copy_only:
+        return 0
     command = [sys.executable, "-m", "jupyterlab", str(folder / "index.ipynb")]
-    if args.no_browser: command.append("--no-browser")
-    if args.port: command.append(f"--port={args.port}")
-    if hasattr(os, "geteuid") and os.geteuid() == 0: command.append("--allow-root")   # in containers
+    if args.no_browser:
+        command.append("--no-browser")
+    if args.port:
+        command.append(f"--port={args.port}")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # in containers
     process = subprocess.Popen(command)
     while True:
-        try: return process.wait()
-        except KeyboardInterrupt: pass    # JupyterLab has it too and asks what to do
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            pass  # JupyterLab has it too and asks what to do
 
 # %% ../nbs/09_cli.ipynb #0b6a9afa
 def new_folder(path):
@@ -129,47 +158,63 @@ def new_folder(path):
         trial = folder / ".trial"
         trial.touch()
         trial.unlink()
-    except OSError as e: raise OSError(f"--out: cannot write in {folder}: {e.strerror}") from None
+    except OSError as e:
+        raise OSError(f"--out: cannot write in {folder}: {e.strerror}") from None
     return folder
 
 # %% ../nbs/09_cli.ipynb #72abf32c
 def train_demo(
-    model, # vidiffedu.score.BlindDenoiser, trained in place
-    worlds, # worlds(n, generator) -> clips
-    seconds=60., # about how long; not used when `steps` is given
+    model,  # vidiffedu.score.BlindDenoiser, trained in place
+    worlds,  # worlds(n, generator) -> clips
+    seconds=60.0,  # about how long; not used when `steps` is given
     steps=None,
     seed=0,
 ):
     "Train with a live progress bar; returns what `fit` returns."
     import copy
+
     from vidiffedu.train import fit
+
     if steps is None:
         timed = fit(copy.deepcopy(model), worlds, steps=40, seed=seed, progress=False)
         steps = max(20, round(seconds * timed.steps_per_second))
     run = fit(model, worlds, steps=steps, lr=5e-3, seed=seed)
     if run.step < run.steps:
-        print(f"stopped after {run.step} of {run.steps} steps; sampling with what was learned so far")
+        print(
+            f"stopped after {run.step} of {run.steps} steps; sampling with what was learned so far"
+        )
     return run
 
 # %% ../nbs/09_cli.ipynb #7170631f
 def report(found, q):
     "Print what `vidiffedu.score.judge` found beside the truth."
     f = found
-    print(f"brighter leaf in front: measured {f['frequency']:.3f}, 95% interval {f['low']:.3f} to "
-          f"{f['high']:.3f} ({f['n']} samples); truth {q:.3f}")
-    print(f"distance to the nearer true outcome (mean squared): one-shot estimate {f['one_shot_mse']:.5f}, "
-          f"samples {f['sample_mse']:.5f}: samples are {f['one_shot_mse'] / f['sample_mse']:.1f} times closer")
+    print(
+        f"brighter leaf in front: measured {f['frequency']:.3f}, 95% interval {f['low']:.3f} to "
+        f"{f['high']:.3f} ({f['n']} samples); truth {q:.3f}"
+    )
+    print(
+        f"distance to the nearer true outcome (mean squared): one-shot estimate {f['one_shot_mse']:.5f}, "
+        f"samples {f['sample_mse']:.5f}: samples are {f['one_shot_mse'] / f['sample_mse']:.1f} times closer"
+    )
+
 
 def draw_demo(folder, probe, one_shot, futures, rows=4, columns=4):
     "Write the picture and the clip: the past, the two frames that could come, the one-shot estimate, samples."
     import torch
+
     from vidiffedu.core import save_clip, show_frames
-    names = ["past", "past", "could be", "or this", "one shot"] + [f"sample {i + 1}" for i in range(columns)]
+
+    names = ["past", "past", "could be", "or this", "one shot"] + [
+        f"sample {i + 1}" for i in range(columns)
+    ]
     parts = [probe.past, probe.outcomes[:, :, 0], one_shot, futures[:columns, :, 0].transpose(0, 1)]
     figure = show_frames(torch.cat(parts, 1)[:rows].clamp(-1, 1), titles=names)
     figure.savefig(folder / "futures.png", dpi=110)
     ends = [one_shot, *futures[:columns]]
-    clips = [torch.cat([probe.past[0], end[0], end[0]]).clamp(-1, 1) for end in ends]   # the last frame held
+    clips = [
+        torch.cat([probe.past[0], end[0], end[0]]).clamp(-1, 1) for end in ends
+    ]  # the last frame held
     save_clip(folder / "futures.gif", torch.stack(clips), fps=2)
     return [folder / "futures.png", folder / "futures.gif"]
 
@@ -179,13 +224,16 @@ def demo(args):
     folder = new_folder(args.out)
     print("loading PyTorch ...", flush=True)
     import torch
+
     from vidiffedu.core import seeded
     from vidiffedu.data import probe_leaves
     from vidiffedu.nets import BlindUNet
     from vidiffedu.score import BlindDenoiser, judge, leaf_stream
-    if args.threads: torch.set_num_threads(args.threads)
-    q, past = .7, 2
-    torch.manual_seed(args.seed)   # the network's first weights
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    q, past = 0.7, 2
+    torch.manual_seed(args.seed)  # the network's first weights
     model = BlindDenoiser(BlindUNet(past=past))
     length = f"{args.steps} steps" if args.steps else f"about {args.seconds:.0f} s"
     where = "the GPU" if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
@@ -193,57 +241,87 @@ def demo(args):
     print(f"training {size:,} parameters for {length} on {where}; Ctrl-C ends it early", flush=True)
     model = train_demo(model, leaf_stream(q, past), args.seconds, args.steps, args.seed).ema
 
-    generator = seeded(args.seed + 1_000_003)   # worlds that training has not seen
+    generator = seeded(args.seed + 1_000_003)  # worlds that training has not seen
     held_out = probe_leaves(args.clips, past, q=q, generator=generator)
     print(f"sampling {args.samples} futures of each of {args.clips} held-out clips", flush=True)
-    futures = model.forecast(held_out.past, 1, n_samples=args.samples, generator=generator, progress=True)
+    futures = model.forecast(
+        held_out.past, 1, n_samples=args.samples, generator=generator, progress=True
+    )
     start = 4 * torch.randn(held_out.past[:, -1:].shape, generator=generator)
-    with torch.no_grad(): one_shot = model.denoise(start, held_out.past)
+    with torch.no_grad():
+        one_shot = model.denoise(start, held_out.past)
     found = judge(held_out, futures, one_shot)
     report(found, q)
-    for path in draw_demo(folder, held_out, one_shot, futures): print(f"wrote {path}")
+    for path in draw_demo(folder, held_out, one_shot, futures):
+        print(f"wrote {path}")
     return 0
 
 # %% ../nbs/09_cli.ipynb #c7845ae2
 def _count(text):
     "A whole number above zero."
-    if not text.isdecimal() or int(text) == 0: raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number above 0")
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a whole number above 0")
     return int(text)
+
 
 def _duration(text):
     "A number of seconds above zero."
-    try: seconds = float(text)
-    except ValueError: seconds = float("nan")
-    if not 0 < seconds < float("inf"): raise argparse.ArgumentTypeError(f"{text!r}, expected a number of seconds above 0")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = float("nan")
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}, expected a number of seconds above 0")
     return seconds
+
 
 def parser():
     "What can be typed."
     top = argparse.ArgumentParser("vidiffedu", description="Learn video diffusion by building it.")
     top.add_argument("--version", action="version", version=f"vidiffedu {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    d = commands.add_parser("demo", help="train a small denoiser for about a minute and sample several futures")
-    d.add_argument("--out", default="vidiffedu-demo", help="folder for the picture and the clip (default ./vidiffedu-demo)")
+    d = commands.add_parser(
+        "demo", help="train a small denoiser for about a minute and sample several futures"
+    )
+    d.add_argument(
+        "--out",
+        default="vidiffedu-demo",
+        help="folder for the picture and the clip (default ./vidiffedu-demo)",
+    )
     how_long = d.add_mutually_exclusive_group()
-    how_long.add_argument("--seconds", type=_duration, default=60., help="about how long to train (default 60)")
+    how_long.add_argument(
+        "--seconds", type=_duration, default=60.0, help="about how long to train (default 60)"
+    )
     how_long.add_argument("--steps", type=_count, help="train for so many steps instead")
     d.add_argument("--seed", type=int, default=0)
     d.add_argument("--threads", type=_count, help="CPU threads (default: PyTorch's choice)")
     d.add_argument("--clips", type=_count, default=128, help="held-out clips (default 128)")
     d.add_argument("--samples", type=_count, default=4, help="futures of each (default 4)")
     d.set_defaults(run=demo)
-    n = commands.add_parser("lab", help="copy the notebooks into a folder and open JupyterLab on them")
-    n.add_argument("folder", nargs="?", default="vidiffedu-notebooks", metavar="DIR", help="default ./vidiffedu-notebooks")
+    n = commands.add_parser(
+        "lab", help="copy the notebooks into a folder and open JupyterLab on them"
+    )
+    n.add_argument(
+        "folder",
+        nargs="?",
+        default="vidiffedu-notebooks",
+        metavar="DIR",
+        help="default ./vidiffedu-notebooks",
+    )
     n.add_argument("--copy-only", action="store_true", help="copy, do not start JupyterLab")
-    n.add_argument("--no-browser", action="store_true", help="start JupyterLab without opening a browser")
+    n.add_argument(
+        "--no-browser", action="store_true", help="start JupyterLab without opening a browser"
+    )
     n.add_argument("--port", type=_count)
     n.set_defaults(run=lab)
     return top
 
+
 def main(argv=None):
     "Run a command; returns the exit code."
     args = parser().parse_args(argv)
-    try: return args.run(args)
+    try:
+        return args.run(args)
     except (ValueError, OSError, ImportError) as e:
         print(f"vidiffedu {args.command}: {e}".splitlines()[0], file=sys.stderr)
         return 1

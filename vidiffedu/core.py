@@ -7,34 +7,43 @@ __all__ = ['check_video', 'to_uint8', 'from_uint8', 'use_style', 'show_frames', 
            'complaint']
 
 # %% ../nbs/00_core.ipynb #8d0a53b9
-import base64, html, io, json, os
+import base64
+import html
+import io
+import json
+import os
 from pathlib import Path
-import numpy as np, torch
+
+import numpy as np
+import torch
 from einops import rearrange, repeat
 
 # %% ../nbs/00_core.ipynb #c66e81e9
 def check_video(
-    x, # what should be video: (b f c h w), floating
-    name="x", # how the error message calls it
-    frames=None, # the exact number of frames, if it matters
-    channels=None, # the exact number of channels, if it matters
-    range=None, # (lo, hi): every value must be finite and lie inside
-): # `x` itself, unchanged
+    x,  # what should be video: (b f c h w), floating
+    name="x",  # how the error message calls it
+    frames=None,  # the exact number of frames, if it matters
+    channels=None,  # the exact number of channels, if it matters
+    range=None,  # (lo, hi): every value must be finite and lie inside
+):  # `x` itself, unchanged
     "Return `x` if it is video `(b f c h w)`; otherwise raise TypeError or ValueError in one line."
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{name} is a {type(x).__name__}, expected a torch tensor (b f c h w)")
     shape = tuple(x.shape)
-    if x.ndim != 5: raise ValueError(f"{name} has shape {shape}, expected five axes (b f c h w)")
+    if x.ndim != 5:
+        raise ValueError(f"{name} has shape {shape}, expected five axes (b f c h w)")
     if not x.is_floating_point():
         raise TypeError(f"{name} is {x.dtype}, expected floating point (bytes: from_uint8)")
-    if 0 in shape: raise ValueError(f"{name} is empty: shape {shape}")
+    if 0 in shape:
+        raise ValueError(f"{name} is empty: shape {shape}")
     for axis, got, want in (("frames", shape[1], frames), ("channels", shape[2], channels)):
         if want is not None and got != want:
             raise ValueError(f"{name} has {got} {axis}, expected {want}: its shape is {shape}")
     return x if range is None else _check_range(x, name, *range)
 
+
 def _check_range(x, name, lo, hi, slack=1e-5):
-    least, most = (v.item() for v in x.detach().aminmax()) # NaN goes through aminmax
+    least, most = (v.item() for v in x.detach().aminmax())  # NaN goes through aminmax
     if not (np.isfinite(least) and np.isfinite(most)):
         raise ValueError(f"{name} has NaN or infinite values, expected values in [{lo}, {hi}]")
     if least < lo - slack or most > hi + slack:
@@ -48,35 +57,53 @@ def to_uint8(x):
         raise ValueError("x has NaN or infinite values, which are no pixels")
     return ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
+
 def from_uint8(u, dtype=torch.float32):
     "Bytes 0..255 to pixels in [-1, 1]."
-    if u.dtype != torch.uint8: raise TypeError(f"u is {u.dtype}, expected torch.uint8")
+    if u.dtype != torch.uint8:
+        raise TypeError(f"u is {u.dtype}, expected torch.uint8")
     return u.to(dtype) / 127.5 - 1
 
 # %% ../nbs/00_core.ipynb #496000bc
 def use_style():
     "The course's figures: small, pixels crisp, colours that colour-blind readers can tell apart."
     import matplotlib.pyplot as plt
+
     colours = "#0072b2 #d55e00 #009e73 #cc79a7 #e69f00 #56b4e9 #000000".split()
-    plt.rcParams.update({
-        "figure.dpi": 90, "savefig.dpi": 90, "figure.figsize": (6, 3),
-        "figure.constrained_layout.use": True, "image.cmap": "gray",
-        "image.interpolation": "nearest", "font.size": 9, "axes.titlesize": 9,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": .25,
-        "axes.prop_cycle": plt.cycler(color=colours), "legend.frameon": False})
+    plt.rcParams.update(
+        {
+            "figure.dpi": 90,
+            "savefig.dpi": 90,
+            "figure.figsize": (6, 3),
+            "figure.constrained_layout.use": True,
+            "image.cmap": "gray",
+            "image.interpolation": "nearest",
+            "font.size": 9,
+            "axes.titlesize": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+            "axes.prop_cycle": plt.cycler(color=colours),
+            "legend.frameon": False,
+        }
+    )
 
 # %% ../nbs/00_core.ipynb #8dbc7a41
 def _stack(clips):
     "A clip (f c h w), several (b f c h w) or a list of clips, as bytes (b f h w c) in numpy."
     if isinstance(clips, (list, tuple)):
         shapes = [tuple(c.shape) for c in clips]
-        if len(set(shapes)) != 1: raise ValueError(f"clips differ in shape: {shapes}")
+        if len(set(shapes)) != 1:
+            raise ValueError(f"clips differ in shape: {shapes}")
         clips = torch.stack([c.detach().cpu() for c in clips])
-    if clips.ndim == 4: clips = clips[None]
+    if clips.ndim == 4:
+        clips = clips[None]
     check_video(clips, "clips")
     if clips.shape[2] not in (1, 3):
         raise ValueError(f"clips have {clips.shape[2]} channels, expected 1 (grey) or 3 (RGB)")
     return rearrange(to_uint8(clips.cpu()), "b f c h w -> b f h w c").numpy()
+
 
 def _check_labels(labels, b):
     if labels is not None and len(labels) != b:
@@ -84,61 +111,75 @@ def _check_labels(labels, b):
 
 # %% ../nbs/00_core.ipynb #299259fa
 def show_frames(
-    clips, # (f c h w), (b f c h w) or a list of clips, in [-1, 1]
-    titles=None, # one per column (frame)
-    labels=None, # one per row (clip)
-    size=.8, # width of one frame, in inches
-): # a matplotlib Figure
+    clips,  # (f c h w), (b f c h w) or a list of clips, in [-1, 1]
+    titles=None,  # one per column (frame)
+    labels=None,  # one per row (clip)
+    size=0.8,  # width of one frame, in inches
+):  # a matplotlib Figure
     "A grid of frames: a row for each clip, time from left to right."
     import matplotlib.pyplot as plt
+
     pixels = _stack(clips)
     b, f, h, w, _ = pixels.shape
     _check_labels(labels, b)
-    wide, high = f * size + (.9 if labels else 0), b * size * h / w + .25
+    wide, high = f * size + (0.9 if labels else 0), b * size * h / w + 0.25
     fig, axes = plt.subplots(b, f, figsize=(wide, high), squeeze=False, layout="constrained")
-    plt.close(fig) # a notebook would show it twice: now, and as the cell's value
+    plt.close(fig)  # a notebook would show it twice: now, and as the cell's value
     for (i, j), ax in np.ndenumerate(axes):
         frame = pixels[i, j]
         ax.imshow(frame[..., 0] if frame.shape[-1] == 1 else frame, cmap="gray", vmin=0, vmax=255)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
-        if i == 0 and titles and j < len(titles): ax.set_title(str(titles[j]))
-        if j == 0 and labels: ax.set_ylabel(str(labels[i]), rotation=0, ha="right", va="center")
+        if i == 0 and titles and j < len(titles):
+            ax.set_title(str(titles[j]))
+        if j == 0 and labels:
+            ax.set_ylabel(str(labels[i]), rotation=0, ha="right", va="center")
     return fig
 
 # %% ../nbs/00_core.ipynb #f0bed7f5
 def seeded(
-    seed, # any int
-    device="cpu", # where the numbers will be drawn
+    seed,  # any int
+    device="cpu",  # where the numbers will be drawn
 ) -> torch.Generator:
     "A random generator that starts at `seed`: hand it on, and the result is repeatable."
     return torch.Generator(device).manual_seed(int(seed))
 
 # %% ../nbs/00_core.ipynb #845a1890
 def expand(
-    t, # a time for all `()`, for each clip `(b,)` or for each frame `(b, f)`
-    x, # video (b f c h w)
-): # `t` with five axes, broadcastable against `x`; in the dtype of `x`, or bool if `t` is bool
+    t,  # a time for all `()`, for each clip `(b,)` or for each frame `(b, f)`
+    x,  # video (b f c h w)
+):  # `t` with five axes, broadcastable against `x`; in the dtype of `x`, or bool if `t` is bool
     "Give `t` the axes that it lacks to be multiplied with video `x`."
     t = torch.as_tensor(t)
     if t.ndim > 2 or any(n not in (1, m) for n, m in zip(t.shape, x.shape)):
-        raise ValueError(f"t has shape {tuple(t.shape)}, expected (), (b,) or (b, f) "
-                         f"for video of shape {tuple(x.shape)}")
+        raise ValueError(
+            f"t has shape {tuple(t.shape)}, expected (), (b,) or (b, f) "
+            f"for video of shape {tuple(x.shape)}"
+        )
     t = t.view(t.shape + (1,) * (5 - t.ndim))
     return t.to(x.device, torch.bool if t.dtype == torch.bool else x.dtype)
 
 # %% ../nbs/00_core.ipynb #bb59a14c
 class Player:
     "What `play` returns: a page fragment that Jupyter and the site show by themselves."
-    def __init__(self, html, text): self.html, self.text = html, text
-    def _repr_html_(self): return self.html
-    def __repr__(self): return self.text
 
-def _png(pixels): # (h w c) bytes
+    def __init__(self, html, text):
+        self.html, self.text = html, text
+
+    def _repr_html_(self):
+        return self.html
+
+    def __repr__(self):
+        return self.text
+
+
+def _png(pixels):  # (h w c) bytes
     from PIL import Image
+
     file, grey = io.BytesIO(), pixels.shape[-1] == 1
     Image.fromarray(pixels[..., 0] if grey else pixels).save(file, "PNG", optimize=True)
     return file.getvalue()
+
 
 def _sheet(pixels, across):
     "Frames (b f h w c) as one picture, `across` frames wide, in blocks of b rows."
@@ -205,26 +246,41 @@ for (const figure of document.querySelectorAll("figure.vidiffedu-play:not([data-
 
 # %% ../nbs/00_core.ipynb #6f8c8f21
 def play(
-    clips, # (f c h w), several (b f c h w) or a list of clips, in [-1, 1]
-    fps=8, # frames per second
-    labels=None, # one per clip, shown under it
-    alt=None, # what the clips show, for readers who do not see them
-    scale=None, # screen pixels for each pixel of the clip; None: clips about 128 wide
-    past=0, # how many frames are given: the others are called forecast
+    clips,  # (f c h w), several (b f c h w) or a list of clips, in [-1, 1]
+    fps=8,  # frames per second
+    labels=None,  # one per clip, shown under it
+    alt=None,  # what the clips show, for readers who do not see them
+    scale=None,  # screen pixels for each pixel of the clip; None: clips about 128 wide
+    past=0,  # how many frames are given: the others are called forecast
 ) -> Player:
     "Play clips side by side in any browser, without kernel or codec; a strip without scripts."
     pixels = _stack(clips)
     b, f, h, w, _ = pixels.shape
     _check_labels(labels, b)
-    if not fps > 0: raise ValueError(f"fps is {fps}, expected a positive number")
+    if not fps > 0:
+        raise ValueError(f"fps is {fps}, expected a positive number")
     alt = alt or f"{b} clip{'s' * (b > 1)} of {f} frames, {h} by {w} pixels"
     scale = scale or max(1, round(128 / w))
-    across = max(1, min(f, 900 // w)) # frames in a row of the sheet
-    facts = dict(b=b, f=f, h=h, w=w, across=across, scale=scale, fps=fps, past=past,
-                 labels=[str(l) for l in labels or []], alt=alt)
-    page = _page.format(facts=html.escape(json.dumps(facts)), alt=html.escape(alt), script=_script,
-                        sheet=base64.b64encode(_png(_sheet(pixels, across))).decode(),
-                        width=across * w * max(1, min(scale, 900 // (across * w))))
+    across = max(1, min(f, 900 // w))  # frames in a row of the sheet
+    facts = dict(
+        b=b,
+        f=f,
+        h=h,
+        w=w,
+        across=across,
+        scale=scale,
+        fps=fps,
+        past=past,
+        labels=[str(l) for l in labels or []],
+        alt=alt,
+    )
+    page = _page.format(
+        facts=html.escape(json.dumps(facts)),
+        alt=html.escape(alt),
+        script=_script,
+        sheet=base64.b64encode(_png(_sheet(pixels, across))).decode(),
+        width=across * w * max(1, min(scale, 900 // (across * w))),
+    )
     return Player(page, f"Player({b} clip{'s' * (b > 1)}, {f} frames, {len(page) / 1024:.0f} KB)")
 
 # %% ../nbs/00_core.ipynb #1572dbb7
@@ -234,16 +290,21 @@ def _side_by_side(pixels, scale):
     row = rearrange(pixels, "b f h w c -> f h (b w) c")[:, :, :-1]
     return repeat(row, "f h w c -> f (h i) (w j) c", i=scale, j=scale)
 
+
 def _write_gif(file, frames, fps):
     from PIL import Image
+
     frames = frames[..., 0] if frames.shape[-1] == 1 else frames
     first, *rest = [Image.fromarray(frame) for frame in frames]
     first.save(file, "GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
 
+
 def _write_mp4(file, frames, fps):
-    import av
     from fractions import Fraction
-    twice = 1 + (frames.shape[1] % 2 or frames.shape[2] % 2) # h264 wants even sides
+
+    import av
+
+    twice = 1 + (frames.shape[1] % 2 or frames.shape[2] % 2)  # h264 wants even sides
     sizes = dict(i=twice, j=twice, k=3 // frames.shape[-1])
     frames = repeat(frames, "f h w c -> f (h i) (w j) (c k)", **sizes)
     rate = Fraction(fps).limit_denominator(1000)
@@ -256,10 +317,10 @@ def _write_mp4(file, frames, fps):
 
 # %% ../nbs/00_core.ipynb #45c7708d
 def save_clip(
-    path, # .gif, .mp4, or .png for a grid of frames; its folder is made if need be
-    clip, # (f c h w), several (b f c h w) or a list of clips, in [-1, 1]
-    fps=8, # frames per second
-    scale=None, # pixels in the file for each pixel of the clip; None: clips about 128 wide
+    path,  # .gif, .mp4, or .png for a grid of frames; its folder is made if need be
+    clip,  # (f c h w), several (b f c h w) or a list of clips, in [-1, 1]
+    fps=8,  # frames per second
+    scale=None,  # pixels in the file for each pixel of the clip; None: clips about 128 wide
 ) -> Path:
     "Write a clip, or several side by side. The file appears complete or not at all."
     path, pixels = Path(path), _stack(clip)
@@ -270,22 +331,27 @@ def save_clip(
     if kind == ".png":
         sheet = _sheet(pixels, pixels.shape[1])
         file.write(_png(repeat(sheet, "h w c -> (h i) (w j) c", i=scale, j=scale)))
-    else: (_write_gif if kind == ".gif" else _write_mp4)(file, _side_by_side(pixels, scale), fps)
+    else:
+        (_write_gif if kind == ".gif" else _write_mp4)(file, _side_by_side(pixels, scale), fps)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(file.getvalue())
         os.replace(part, path)
     except OSError as error:
-        if part.parent.is_dir(): part.unlink(missing_ok=True)
+        if part.parent.is_dir():
+            part.unlink(missing_ok=True)
         raise OSError(f"cannot write {path}: {error.strerror or error}") from None
     return path
 
 # %% ../nbs/00_core.ipynb #4a18729e
 def complaint(fn, *args, **kwargs):
     "The message of the error that `fn(*args, **kwargs)` raises; AssertionError if it raises none, or more than one line."
-    try: fn(*args, **kwargs)
-    except (ValueError, TypeError, OSError) as error: text = str(error)
-    else: raise AssertionError("expected an error, none was raised")
+    try:
+        fn(*args, **kwargs)
+    except (ValueError, TypeError, OSError) as error:
+        text = str(error)
+    else:
+        raise AssertionError("expected an error, none was raised")
     assert text and "\n" not in text, f"expected one line, got {text!r}"
     return text

@@ -8,48 +8,70 @@ __all__ = ['crps', 'crps_gaussian', 'rank_histogram', 'spread_skill', 'psnr', 's
            'judge_forecast']
 
 # %% ../nbs/15_crps.ipynb #47fe435d
-import math, sys, warnings
+import math
+import sys
+import warnings
 from collections import OrderedDict
 from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import nn
+
 from .core import check_video, seeded
 
 # %% ../nbs/15_crps.ipynb #c3dac66e
 def _tensor(value, name):
-    if isinstance(value, np.ndarray): value = torch.from_numpy(np.require(value, requirements="CW"))
+    if isinstance(value, np.ndarray):
+        value = torch.from_numpy(np.require(value, requirements="CW"))
     if not isinstance(value, torch.Tensor):
-        raise TypeError(f"{name}: got a {type(value).__name__}, expected a torch tensor or a numpy array")
+        raise TypeError(
+            f"{name}: got a {type(value).__name__}, expected a torch tensor or a numpy array"
+        )
     if value.dtype != torch.uint8 and not value.is_floating_point():
         raise TypeError(f"{name}: got {value.dtype}, expected uint8 or floating point")
     return value
 
+
 def _check_finite(**values):
     for name, v in values.items():
-        if not torch.isfinite(v).all(): raise ValueError(f"{name}: got NaN or infinite values, expected finite numbers")
+        if not torch.isfinite(v).all():
+            raise ValueError(f"{name}: got NaN or infinite values, expected finite numbers")
+
 
 def _aligned(samples, target, dim):
     "Samples as (a s b), the ensemble along s, and target as (a b): checked, and views where possible."
     x = _tensor(samples, "samples")
-    y = x.new_tensor(target) if isinstance(target, (int, float, np.generic)) else _tensor(target, "target")
+    y = (
+        x.new_tensor(target)
+        if isinstance(target, (int, float, np.generic))
+        else _tensor(target, "target")
+    )
     shape = tuple(x.shape)
     if not -len(shape) <= dim < len(shape):
         raise ValueError(f"dim: got {dim}, expected an axis of samples, whose shape is {shape}")
     dim %= len(shape)
-    before, after = shape[:dim], shape[dim + 1:]
+    before, after = shape[:dim], shape[dim + 1 :]
     if 0 in shape:
-        raise ValueError(f"samples: got shape {shape} (ensemble along axis {dim}), expected no empty axis")
+        raise ValueError(
+            f"samples: got shape {shape} (ensemble along axis {dim}), expected no empty axis"
+        )
     if tuple(y.shape) != before + after:
-        raise ValueError(f"target: got shape {tuple(y.shape)}, expected {before + after}: "
-                         f"that of samples, {shape}, without axis {dim}")
+        raise ValueError(
+            f"target: got shape {tuple(y.shape)}, expected {before + after}: "
+            f"that of samples, {shape}, without axis {dim}"
+        )
     if (x.dtype == torch.uint8) != (y.dtype == torch.uint8):
-        raise TypeError(f"target: got {y.dtype}, expected {x.dtype} as samples (bytes and floats differ in unit)")
-    if x.device != y.device: raise ValueError(f"target: got one on {y.device}, expected {x.device}, as samples")
+        raise TypeError(
+            f"target: got {y.dtype}, expected {x.dtype} as samples (bytes and floats differ in unit)"
+        )
+    if x.device != y.device:
+        raise ValueError(f"target: got one on {y.device}, expected {x.device}, as samples")
     a, b = math.prod(before), math.prod(after)
     return x.reshape(a, shape[dim], b), y.reshape(a, b)
+
 
 def _portions(x, y):
     "Samples (a s b) as pieces (s n), target (a b) as (n), in order, about as large as a CPU's cache."
@@ -59,12 +81,16 @@ def _portions(x, y):
     for i in range(0, a, high):
         for j in range(0, b, wide):
             here, there = slice(i, i + high), slice(j, j + wide)
-            yield rearrange(x[here, :, there], "a s b -> s (a b)"), rearrange(y[here, there], "a b -> (a b)")
+            yield (
+                rearrange(x[here, :, there], "a s b -> s (a b)"),
+                rearrange(y[here, there], "a b -> (a b)"),
+            )
 
 # %% ../nbs/15_crps.ipynb #d217727f
-def _sorted(z): # (s n) floating -> ascending along s; `z` may be reused as memory
-    if z.device.type != "cpu" or z.requires_grad: return z.sort(0).values
-    rows = rearrange(z, "s n -> n s").contiguous()      # in rows, for numpy's vectorised sort
+def _sorted(z):  # (s n) floating -> ascending along s; `z` may be reused as memory
+    if z.device.type != "cpu" or z.requires_grad:
+        return z.sort(0).values
+    rows = rearrange(z, "s n -> n s").contiguous()  # in rows, for numpy's vectorised sort
     rows.numpy().sort(-1)
     return rearrange(rows, "n s -> s n")
 
@@ -80,27 +106,34 @@ def _rounds(s):
             yield p, r, d
         p //= 2
 
+
 def _meetings(x, spare):
     "Views (low, high, spare) of bytes x (s n): rows that meet, in order. `spare`: scratch, as large as x."
     for p, r, d in _rounds(len(x)):
-        end = len(x) - d                                # of the lower rows
-        stop = r + max(0, end - r) // (2 * p) * 2 * p   # of the full periods of 2p rows
+        end = len(x) - d  # of the lower rows
+        stop = r + max(0, end - r) // (2 * p) * 2 * p  # of the full periods of 2p rows
         if stop > r:
-            periods = (rearrange(x[r + k:stop + k], "(m period) n -> m period n", period=2 * p) for k in (0, d))
+            periods = (
+                rearrange(x[r + k : stop + k], "(m period) n -> m period n", period=2 * p)
+                for k in (0, d)
+            )
             low, high = (rows[:, :p] for rows in periods)
-            yield low, high, rearrange(spare[:(stop - r) // 2], "(m p) n -> m p n", p=p)
-        if end > stop: # the last run, cut short
+            yield low, high, rearrange(spare[: (stop - r) // 2], "(m p) n -> m p n", p=p)
+        if end > stop:  # the last run, cut short
             last = min(stop + p, end)
-            yield x[stop:last], x[stop + d:last + d], spare[stop:last]
+            yield x[stop:last], x[stop + d : last + d], spare[stop:last]
+
 
 class _ByteSorter:
     "Sorts bytes (s n), n <= width, along s, in memory of its own: use the answer before the next call."
+
     def __init__(self, s, width):
         self.x, spare = np.empty((2, s, width), np.uint8)
         self.meetings = list(_meetings(self.x, spare))
 
     def __call__(self, x):
-        if x.device.type != "cpu": return x.sort(0).values
+        if x.device.type != "cpu":
+            return x.sort(0).values
         n = x.shape[1]
         self.x[:, :n] = x.numpy()
         for low, high, spare in self.meetings:
@@ -111,24 +144,28 @@ class _ByteSorter:
 
 # %% ../nbs/15_crps.ipynb #c7e73f6c
 def crps(
-    samples, # the ensemble along `dim`; numpy or torch, uint8 or floating, on any device
-    target, # what came: the shape of samples without `dim`
-    dim=0, # the ensemble's axis
-    fair=False, # False: CRPS of the ensemble as it is; True: unbiased for the distribution it was drawn from
-): # the shape of target, in the unit of the pixels; at least float32; numpy if samples is
+    samples,  # the ensemble along `dim`; numpy or torch, uint8 or floating, on any device
+    target,  # what came: the shape of samples without `dim`
+    dim=0,  # the ensemble's axis
+    fair=False,  # False: CRPS of the ensemble as it is; True: unbiased for the distribution it was drawn from
+):  # the shape of target, in the unit of the pixels; at least float32; numpy if samples is
     """Continuous ranked probability score of an ensemble, for every element [gneiting2007scoring; ferro2014].
 
     Exact for bytes. The memory for it, beyond the answer's, does not grow with the input (a copy is made if
     samples are not contiguous). One-line errors: shapes, dtypes, NaN, an ensemble of one if fair."""
     x, y = _aligned(samples, target, dim)
     s = x.shape[1]
-    if fair and s < 2: raise ValueError("samples: got an ensemble of 1, expected at least 2 with fair=True")
-    kind, bytes_ = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32), x.dtype == torch.uint8
+    if fair and s < 2:
+        raise ValueError("samples: got an ensemble of 1, expected at least 2 with fair=True")
+    kind, bytes_ = (
+        torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32),
+        x.dtype == torch.uint8,
+    )
     exact = torch.float64 if bytes_ and s > 256 else kind
     sort = _ByteSorter(s, min(2**19 // s + 1, y.numel())) if bytes_ else _sorted
-    weight = torch.arange(1 - s, s, 2, device=x.device, dtype=exact) # 2i - s - 1
+    weight = torch.arange(1 - s, s, 2, device=x.device, dtype=exact)  # 2i - s - 1
 
-    def score(x, y): # (s n), (n) -> (n)
+    def score(x, y):  # (s n), (n) -> (n)
         z = x.to(exact) - y.to(exact)
         near = z.abs().sum(0)
         pairs = weight @ (sort(x).to(exact) if bytes_ else sort(z))
@@ -143,183 +180,258 @@ def crps(
 
 # %% ../nbs/15_crps.ipynb #c25484d3
 def crps_gaussian(
-    mu, sigma, # the forecast's mean and standard deviation, sigma >= 0
-    target, # what came
-): # broadcast of the three; a torch tensor, or numpy if any of the three is
+    mu,
+    sigma,  # the forecast's mean and standard deviation, sigma >= 0
+    target,  # what came
+):  # broadcast of the three; a torch tensor, or numpy if any of the three is
     "CRPS of the forecast N(mu, sigma²) [gneiting2007scoring]; sigma = 0 is certain: absolute error."
     given = (mu, sigma, target)
     as_it_is = (torch.Tensor, np.ndarray)
-    m, s, x = (torch.as_tensor(v, dtype=None if isinstance(v, as_it_is) else torch.float64) for v in given)
+    m, s, x = (
+        torch.as_tensor(v, dtype=None if isinstance(v, as_it_is) else torch.float64) for v in given
+    )
     _check_finite(mu=m, sigma=s, target=x)
-    if (s < 0).any(): raise ValueError(f"sigma: got a value of {float(s.min()):.4g}, expected numbers >= 0")
+    if (s < 0).any():
+        raise ValueError(f"sigma: got a value of {float(s.min()):.4g}, expected numbers >= 0")
     kind = torch.promote_types((m + s + x).dtype, torch.float32)
     m, x, s = m.to(kind), x.to(kind), s.to(kind).clamp_min(torch.finfo(kind).tiny)
     z = (x - m) / s
-    found = (x - m) * torch.erf(z / 2**.5) + s * ((2 / math.pi)**.5 * torch.exp(-z**2 / 2) - math.pi**-.5)
+    found = (x - m) * torch.erf(z / 2**0.5) + s * (
+        (2 / math.pi) ** 0.5 * torch.exp(-(z**2) / 2) - math.pi**-0.5
+    )
     return found.numpy() if any(isinstance(v, np.ndarray) for v in given) else found
 
 # %% ../nbs/15_crps.ipynb #c30b780c
 def rank_histogram(
-    samples, target, # as in `crps`
-    dim=0, # the ensemble's axis
-): # (s + 1,) float64, counts of the truth's rank from 0 (below all) to s (above all)
+    samples,
+    target,  # as in `crps`
+    dim=0,  # the ensemble's axis
+):  # (s + 1,) float64, counts of the truth's rank from 0 (below all) to s (above all)
     "Rank of the truth among the members [hamill2001]; with ties shared evenly among the ranks it could have."
     x, y = _aligned(samples, target, dim)
     s = x.shape[1]
-    change = torch.zeros(s + 2, dtype=torch.float64, device=x.device) # of the counts, from rank to rank
+    change = torch.zeros(
+        s + 2, dtype=torch.float64, device=x.device
+    )  # of the counts, from rank to rank
     for members, came in _portions(x, y):
-        if came.is_floating_point(): _check_finite(samples=members, target=came)
+        if came.is_floating_point():
+            _check_finite(samples=members, target=came)
         below, ties = (members < came).sum(0), (members == came).sum(0)
         share = 1 / (1 + ties).double()
-        change += torch.bincount(below, share, s + 2) - torch.bincount(below + ties + 1, share, s + 2)
+        change += torch.bincount(below, share, s + 2) - torch.bincount(
+            below + ties + 1, share, s + 2
+        )
     counts = change.cumsum(0)[:-1]
     return counts.numpy() if isinstance(samples, np.ndarray) else counts
 
 # %% ../nbs/15_crps.ipynb #86d915de
 def spread_skill(
-    samples, target, # as in `crps`, at least four members
-    dim=0, # the ensemble's axis
-    bins=8, # of equal counts, in the order of the variance of members 0, 2, 4 ...
-): # spread (bins,), error (bins,) of members 1, 3, 5 ...: float64, in the unit of the pixels
+    samples,
+    target,  # as in `crps`, at least four members
+    dim=0,  # the ensemble's axis
+    bins=8,  # of equal counts, in the order of the variance of members 0, 2, 4 ...
+):  # spread (bins,), error (bins,) of members 1, 3, 5 ...: float64, in the unit of the pixels
     "Spread, scaled by sqrt(1 + 1/s), and error of the mean, root mean square: equal if calibrated [fortin2014]."
     x, y = _aligned(samples, target, dim)
     s, n = x.shape[1] // 2, y.numel()
-    if s < 2: raise ValueError(f"samples: got an ensemble of {x.shape[1]}, expected at least 4, two to sort by")
-    if not 1 <= bins <= n: raise ValueError(f"bins: got {bins}, expected 1 to {n}, the number of elements")
+    if s < 2:
+        raise ValueError(
+            f"samples: got an ensemble of {x.shape[1]}, expected at least 4, two to sort by"
+        )
+    if not 1 <= bins <= n:
+        raise ValueError(f"bins: got {bins}, expected 1 to {n}, the number of elements")
     _check_finite(samples=x, target=y)
 
-    def moments(m, t): # (s n), (n): what sorts, variance, squared error
+    def moments(m, t):  # (s n), (n): what sorts, variance, squared error
         first, second = m[::2].double(), m[1::2].double()
-        return first.var(0), (1 + 1 / s) * second.var(0), (second.mean(0) - t.double())**2
+        return first.var(0), (1 + 1 / s) * second.var(0), (second.mean(0) - t.double()) ** 2
 
-    key, variance, squared = (torch.cat(v) for v in zip(*(moments(m, t) for m, t in _portions(x, y))))
+    key, variance, squared = (
+        torch.cat(v) for v in zip(*(moments(m, t) for m, t in _portions(x, y)))
+    )
     order = key.argsort(stable=True).tensor_split(bins)
     spread, error = (torch.stack([v[i].mean() for i in order]).sqrt() for v in (variance, squared))
     return (spread.numpy(), error.numpy()) if isinstance(samples, np.ndarray) else (spread, error)
 
 # %% ../nbs/15_crps.ipynb #24c64077
 def _pair(x, y):
-    check_video(x, "x"); check_video(y, "y")
-    if x.shape != y.shape: raise ValueError(f"y: got shape {tuple(y.shape)}, expected {tuple(x.shape)}, as x")
+    check_video(x, "x")
+    check_video(y, "y")
+    if x.shape != y.shape:
+        raise ValueError(f"y: got shape {tuple(y.shape)}, expected {tuple(x.shape)}, as x")
     _check_finite(x=x, y=y)
 
+
 def psnr(
-    x, y, # clips (b f c h w)
-    range=2., # of the pixels: 2 for [-1, 1]
-): # (b f) decibels; infinite where the frames are equal
+    x,
+    y,  # clips (b f c h w)
+    range=2.0,  # of the pixels: 2 for [-1, 1]
+):  # (b f) decibels; infinite where the frames are equal
     "Peak signal-to-noise ratio of every frame."
     _pair(x, y)
-    return 10 * torch.log10(range**2 / reduce((x - y)**2, "b f c h w -> b f", "mean"))
+    return 10 * torch.log10(range**2 / reduce((x - y) ** 2, "b f c h w -> b f", "mean"))
 
-def _windows(n, like): # (n - 10, n): row i has the Gaussian window over i .. i + 10
-    window = torch.exp(-(torch.arange(-5, 6, device=like.device, dtype=like.dtype) / 1.5)**2 / 2)
+
+def _windows(n, like):  # (n - 10, n): row i has the Gaussian window over i .. i + 10
+    window = torch.exp(
+        -((torch.arange(-5, 6, device=like.device, dtype=like.dtype) / 1.5) ** 2) / 2
+    )
     return torch.stack([F.pad(window / window.sum(), (i, n - 11 - i)) for i in range(n - 10)])
 
+
 def ssim(
-    x, y, # clips (b f c h w), frames of at least 11 x 11
-    range=2., # of the pixels: 2 for [-1, 1]
-): # (b f), at most 1
+    x,
+    y,  # clips (b f c h w), frames of at least 11 x 11
+    range=2.0,  # of the pixels: 2 for [-1, 1]
+):  # (b f), at most 1
     "Structural similarity of every frame, colours averaged: Gaussian window 11 x 11, no padding [wang2004ssim]."
     _pair(x, y)
     if min(x.shape[-2:]) < 11:
-        raise ValueError(f"x: got frames of {x.shape[-2]} x {x.shape[-1]}, expected at least 11 x 11, the window")
+        raise ValueError(
+            f"x: got frames of {x.shape[-2]} x {x.shape[-1]}, expected at least 11 x 11, the window"
+        )
     down, across = (_windows(n, x) for n in x.shape[-2:])
     mx, my, xx, yy, xy = (down @ v @ across.T for v in (x, y, x * x, y * y, x * y))
-    c1, c2 = (.01 * range)**2, (.03 * range)**2
-    above, below = (2 * mx * my + c1) * (2 * (xy - mx * my) + c2), (mx**2 + my**2 + c1) * (xx - mx**2 + yy - my**2 + c2)
+    c1, c2 = (0.01 * range) ** 2, (0.03 * range) ** 2
+    above, below = (
+        (2 * mx * my + c1) * (2 * (xy - mx * my) + c2),
+        (mx**2 + my**2 + c1) * (xx - mx**2 + yy - my**2 + c2),
+    )
     return reduce(above / below, "b f c h w -> b f", "mean")
 
 # %% ../nbs/15_crps.ipynb #5d7b9bbc
-_declared = [] # keeps the operator library alive
+_declared = []  # keeps the operator library alive
+
 
 def _import_lpips():
-    try: import lpips
-    except RuntimeError as error: # torchvision built for another torch lacks operators, which lpips never calls
-        if "torchvision::nms" not in str(error): raise
+    try:
+        import lpips
+    except (
+        RuntimeError
+    ) as error:  # torchvision built for another torch lacks operators, which lpips never calls
+        if "torchvision::nms" not in str(error):
+            raise
         half_done = [name for name in sys.modules if name.split(".")[0] in ("torchvision", "lpips")]
-        for name in half_done: del sys.modules[name]
+        for name in half_done:
+            del sys.modules[name]
         _declared.append(torch.library.Library("torchvision", "DEF"))
         for name in ("nms", "qnms"):
-            _declared[0].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            _declared[0].define(
+                f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            )
         import lpips
     return lpips
 
+
 def load_lpips(
-    backbone=None, # file with torchvision's weights of the backbone; None: torch's cache
-    net="alex", # or "vgg", "squeeze"
-    pnet_rand=False, # True: a random backbone, for trying the plumbing only: its numbers are not LPIPS
+    backbone=None,  # file with torchvision's weights of the backbone; None: torch's cache
+    net="alex",  # or "vgg", "squeeze"
+    pnet_rand=False,  # True: a random backbone, for trying the plumbing only: its numbers are not LPIPS
 ):
     "LPIPS's network [zhang2018lpips] from files on this machine; FileNotFoundError if the backbone is missing."
     name = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}.get(net)
-    if name is None: raise ValueError(f"net: got {net!r}, expected 'alex', 'vgg' or 'squeeze'")
+    if name is None:
+        raise ValueError(f"net: got {net!r}, expected 'alex', 'vgg' or 'squeeze'")
     folder = Path(torch.hub.get_dir()) / "checkpoints"
-    if backbone is None: backbone = next(iter(sorted(folder.glob(f"{name}-*.pth"))), folder / f"{name}-*.pth")
+    if backbone is None:
+        backbone = next(iter(sorted(folder.glob(f"{name}-*.pth"))), folder / f"{name}-*.pth")
     if not pnet_rand and not Path(backbone).is_file():
-        raise FileNotFoundError(f"backbone: no file {backbone}; download torchvision's {name} weights (.pth) "
-                                f"from download.pytorch.org/models and name the file")
+        raise FileNotFoundError(
+            f"backbone: no file {backbone}; download torchvision's {name} weights (.pth) "
+            f"from download.pytorch.org/models and name the file"
+        )
     lpips = _import_lpips()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore") # of torchvision, about its own older arguments
+        warnings.simplefilter("ignore")  # of torchvision, about its own older arguments
         model = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
     if not pnet_rand:
         weights = torch.load(backbone, map_location="cpu", weights_only=True)
-        names = {key: "features." + key.split(".", 1)[1] for key in model.net.state_dict()} # of slice1.0.weight: features.0.weight
+        names = {
+            key: "features." + key.split(".", 1)[1] for key in model.net.state_dict()
+        }  # of slice1.0.weight: features.0.weight
         lost = [name for name in names.values() if name not in weights]
-        if lost: raise ValueError(f"backbone: {backbone} has no {lost[0]}, expected torchvision's {name} weights")
+        if lost:
+            raise ValueError(
+                f"backbone: {backbone} has no {lost[0]}, expected torchvision's {name} weights"
+            )
         model.net.load_state_dict({key: weights[theirs] for key, theirs in names.items()})
     return model.eval().requires_grad_(False)
 
+
 @torch.no_grad()
 def lpips_distance(
-    x, y, # clips (b f c h w) in [-1, 1], c 1 or 3, frames of at least 32 x 32
-    model=None, # from `load_lpips`; None: `load_lpips()`
-    chunk=64, # frames at once
-): # (b f), on the model's device
+    x,
+    y,  # clips (b f c h w) in [-1, 1], c 1 or 3, frames of at least 32 x 32
+    model=None,  # from `load_lpips`; None: `load_lpips()`
+    chunk=64,  # frames at once
+):  # (b f), on the model's device
     "LPIPS of every frame; grey is shown as colour."
     _pair(x, y)
-    if x.shape[2] not in (1, 3): raise ValueError(f"x: got {x.shape[2]} channels, expected 1 or 3")
+    if x.shape[2] not in (1, 3):
+        raise ValueError(f"x: got {x.shape[2]} channels, expected 1 or 3")
     if min(x.shape[-2:]) < 32:
-        raise ValueError(f"x: got frames of {x.shape[-2]} x {x.shape[-1]}, expected at least 32 x 32")
+        raise ValueError(
+            f"x: got frames of {x.shape[-2]} x {x.shape[-1]}, expected at least 32 x 32"
+        )
     model = load_lpips() if model is None else model
     device = next(model.parameters()).device
-    frames = (rearrange(v.expand(-1, -1, 3, -1, -1), "b f c h w -> (b f) c h w").split(chunk) for v in (x, y))
-    found = [model(a.to(device, torch.float32), b.to(device, torch.float32)) for a, b in zip(*frames)]
+    frames = (
+        rearrange(v.expand(-1, -1, 3, -1, -1), "b f c h w -> (b f) c h w").split(chunk)
+        for v in (x, y)
+    )
+    found = [
+        model(a.to(device, torch.float32), b.to(device, torch.float32)) for a, b in zip(*frames)
+    ]
     return rearrange(torch.cat(found), "(b f) 1 1 1 -> b f", b=len(x))
 
 # %% ../nbs/15_crps.ipynb #08024d78
 def _factor(c, name):
     "A (d r) with A Aᵀ = c: Cholesky's if c is positive definite, else from eigenvectors, without the null space."
     low, failed = torch.linalg.cholesky_ex(c)
-    if not failed: return low
+    if not failed:
+        return low
     values, vectors = torch.linalg.eigh(c)
     least, most = float(values[0]), float(values.abs().max())
     if least < -1e-5 * most:
-        raise ValueError(f"{name}: got eigenvalue {least:.4g} (largest {most:.4g}), expected positive semi-definite")
+        raise ValueError(
+            f"{name}: got eigenvalue {least:.4g} (largest {most:.4g}), expected positive semi-definite"
+        )
     keep = values > len(c) * torch.finfo(c.dtype).eps * most
     return vectors[:, keep] * values[keep].sqrt()
+
 
 def _law(mu, cov, names):
     mu, cov = (torch.as_tensor(v).detach().double() for v in (mu, cov))
     d = mu.numel()
-    if mu.ndim != 1 or not d: raise ValueError(f"{names[0]}: got shape {tuple(mu.shape)}, expected (d,)")
-    if cov.shape != (d, d): raise ValueError(f"{names[1]}: got shape {tuple(cov.shape)}, expected {(d, d)}, as {names[0]}")
+    if mu.ndim != 1 or not d:
+        raise ValueError(f"{names[0]}: got shape {tuple(mu.shape)}, expected (d,)")
+    if cov.shape != (d, d):
+        raise ValueError(
+            f"{names[1]}: got shape {tuple(cov.shape)}, expected {(d, d)}, as {names[0]}"
+        )
     _check_finite(**dict(zip(names, (mu, cov))))
     off = float((cov - cov.T).abs().max())
     if off > 1e-5 * float(cov.abs().max()):
-        raise ValueError(f"{names[1]}: got one that differs from its transpose by {off:.4g}, expected symmetric")
+        raise ValueError(
+            f"{names[1]}: got one that differs from its transpose by {off:.4g}, expected symmetric"
+        )
     return mu, (cov + cov.T) / 2
 
+
 def frechet_distance(
-    mu1, cov1, # (d,), (d d): numpy or torch, any positive semi-definite covariance
-    mu2, cov2,
-): # float, at least 0
+    mu1,
+    cov1,  # (d,), (d d): numpy or torch, any positive semi-definite covariance
+    mu2,
+    cov2,
+):  # float, at least 0
     "The squared Fréchet distance of two normal laws [dowson1982], in float64, without a matrix square root."
     (m1, c1), (m2, c2) = _law(mu1, cov1, ("mu1", "cov1")), _law(mu2, cov2, ("mu2", "cov2"))
-    if m1.shape != m2.shape: raise ValueError(f"mu2: got shape {tuple(m2.shape)}, expected {tuple(m1.shape)}, as mu1")
+    if m1.shape != m2.shape:
+        raise ValueError(f"mu2: got shape {tuple(m2.shape)}, expected {tuple(m1.shape)}, as mu1")
     m = _factor(c1, "cov1").T @ _factor(c2, "cov2")
     m = m if m.shape[0] <= m.shape[1] else m.T
     overlap = torch.linalg.eigvalsh(m @ m.T).clamp_min(0).sqrt().sum()
-    return max(0., float(((m1 - m2)**2).sum() + c1.trace() + c2.trace() - 2 * overlap))
+    return max(0.0, float(((m1 - m2) ** 2).sum() + c1.trace() + c2.trace() - 2 * overlap))
 
 # %% ../nbs/15_crps.ipynb #845fb4c1
 def _same(x, kernel, stride):
@@ -330,8 +442,10 @@ def _same(x, kernel, stride):
         pad += [lack // 2, lack - lack // 2]
     return F.pad(x, pad)
 
+
 class _Unit(nn.Module):
     "Convolution, batch norm, ReLU."
+
     def __init__(self, c_in, c_out, kernel=1, stride=1):
         super().__init__()
         self.conv3d = nn.Conv3d(c_in, c_out, kernel, stride, bias=False)
@@ -341,16 +455,19 @@ class _Unit(nn.Module):
         x = _same(x, self.conv3d.kernel_size, self.conv3d.stride)
         return F.relu(self.bn(self.conv3d(x)))
 
+
 class _Pool(nn.Module):
     def __init__(self, kernel, stride):
         super().__init__()
         self.kernel, self.stride = kernel, stride
 
-    def forward(self, x): # x >= 0, so the zeros around it do no harm
+    def forward(self, x):  # x >= 0, so the zeros around it do no harm
         return F.max_pool3d(_same(x, self.kernel, self.stride), self.kernel, self.stride)
+
 
 class _Mixed(nn.Module):
     "Four branches side by side: 1; 1 then 3; 1 then 3; pool then 1."
+
     def __init__(self, c_in, c0, c1a, c1b, c2a, c2b, c3):
         super().__init__()
         self.b0, self.b1a, self.b1b = _Unit(c_in, c0), _Unit(c_in, c1a), _Unit(c1a, c1b, 3)
@@ -358,67 +475,107 @@ class _Mixed(nn.Module):
         self.b3a, self.b3b = _Pool((3, 3, 3), (1, 1, 1)), _Unit(c_in, c3)
 
     def forward(self, x):
-        return torch.cat([self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))], 1)
+        return torch.cat(
+            [self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(self.b3a(x))], 1
+        )
 
 # %% ../nbs/15_crps.ipynb #e5b1934c
-_mixed = { # channels: in, then of the four branches
-    "3b": (192, 64, 96, 128, 16, 32, 32), "3c": (256, 128, 128, 192, 32, 96, 64),
-    "4b": (480, 192, 96, 208, 16, 48, 64), "4c": (512, 160, 112, 224, 24, 64, 64),
-    "4d": (512, 128, 128, 256, 24, 64, 64), "4e": (512, 112, 144, 288, 32, 64, 64),
-    "4f": (528, 256, 160, 320, 32, 128, 128), "5b": (832, 256, 160, 320, 32, 128, 128),
-    "5c": (832, 384, 192, 384, 48, 128, 128)}
+_mixed = {  # channels: in, then of the four branches
+    "3b": (192, 64, 96, 128, 16, 32, 32),
+    "3c": (256, 128, 128, 192, 32, 96, 64),
+    "4b": (480, 192, 96, 208, 16, 48, 64),
+    "4c": (512, 160, 112, 224, 24, 64, 64),
+    "4d": (512, 128, 128, 256, 24, 64, 64),
+    "4e": (512, 112, 144, 288, 32, 64, 64),
+    "4f": (528, 256, 160, 320, 32, 128, 128),
+    "5b": (832, 256, 160, 320, 32, 128, 128),
+    "5c": (832, 384, 192, 384, 48, 128, 128),
+}
+
 
 class I3D(nn.Module):
     """Inception-v1 inflated to video [carreira2017], as FVD uses it.
 
     Clips (b f c h w) in [-1, 1], f >= 9, c 1 or 3, resized to 224 x 224, to Kinetics logits (b 400)."""
+
     def __init__(self):
         super().__init__()
-        layers = [("Conv3d_1a_7x7", _Unit(3, 64, 7, 2)), ("pool2", _Pool((1, 3, 3), (1, 2, 2))),
-                  ("Conv3d_2b_1x1", _Unit(64, 64)), ("Conv3d_2c_3x3", _Unit(64, 192, 3)),
-                  ("pool3", _Pool((1, 3, 3), (1, 2, 2)))]
+        layers = [
+            ("Conv3d_1a_7x7", _Unit(3, 64, 7, 2)),
+            ("pool2", _Pool((1, 3, 3), (1, 2, 2))),
+            ("Conv3d_2b_1x1", _Unit(64, 64)),
+            ("Conv3d_2c_3x3", _Unit(64, 192, 3)),
+            ("pool3", _Pool((1, 3, 3), (1, 2, 2))),
+        ]
         for name, sizes in _mixed.items():
-            if name == "4b": layers.append(("pool4", _Pool((3, 3, 3), (2, 2, 2))))
-            if name == "5b": layers.append(("pool5", _Pool((2, 2, 2), (2, 2, 2))))
+            if name == "4b":
+                layers.append(("pool4", _Pool((3, 3, 3), (2, 2, 2))))
+            if name == "5b":
+                layers.append(("pool5", _Pool((2, 2, 2), (2, 2, 2))))
             layers.append((f"Mixed_{name}", _Mixed(*sizes)))
         self.layers = nn.Sequential(OrderedDict(layers))
         self.logits = nn.ModuleDict({"conv3d": nn.Conv3d(1024, 400, 1)})
 
     def forward(self, x):
         if x.shape[1] < 9 or x.shape[2] not in (1, 3):
-            raise ValueError(f"clips: got shape {tuple(x.shape)}, expected at least 9 frames of 1 or 3 channels")
+            raise ValueError(
+                f"clips: got shape {tuple(x.shape)}, expected at least 9 frames of 1 or 3 channels"
+            )
         b, frames = len(x), rearrange(x.expand(-1, -1, 3, -1, -1), "b f c h w -> (b f) c h w")
         frames = F.interpolate(frames, (224, 224), mode="bilinear", align_corners=False)
         x = self.layers(rearrange(frames, "(b f) c h w -> b c f h w", b=b))
-        return reduce(self.logits["conv3d"](F.avg_pool3d(x, (2, 7, 7), stride=1)), "b k f h w -> b k", "mean")
+        return reduce(
+            self.logits["conv3d"](F.avg_pool3d(x, (2, 7, 7), stride=1)), "b k f h w -> b k", "mean"
+        )
+
 
 def _read_weights(file):
     from safetensors.torch import load_file
+
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore") # torch's, before it refuses TorchScript
-            return dict(load_file(file) if Path(file).suffix == ".safetensors" else
-                        torch.load(file, map_location="cpu", weights_only=True))
-    except Exception as error: # whatever the reader dislikes
-        raise ValueError(f"file: {file} does not hold plain weights ({type(error).__name__}), "
-                         f"expected tensors only; TorchScript is refused") from None
+            warnings.simplefilter("ignore")  # torch's, before it refuses TorchScript
+            return dict(
+                load_file(file)
+                if Path(file).suffix == ".safetensors"
+                else torch.load(file, map_location="cpu", weights_only=True)
+            )
+    except Exception as error:  # whatever the reader dislikes
+        raise ValueError(
+            f"file: {file} does not hold plain weights ({type(error).__name__}), "
+            f"expected tensors only; TorchScript is refused"
+        ) from None
+
 
 def load_i3d(
-    file, # weights of I3D with the names of pytorch-i3d: .safetensors, or .pt that holds tensors only
-): # the network, frozen, in evaluation mode
+    file,  # weights of I3D with the names of pytorch-i3d: .safetensors, or .pt that holds tensors only
+):  # the network, frozen, in evaluation mode
     "I3D with your weights. The file is read as data, never run; one-line errors for a missing or another file."
     if not Path(file).is_file():
-        raise FileNotFoundError(f"file: no file {file}; FVD needs I3D's Kinetics-400 weights: "
-                                f"get rgb_imagenet.pt of pytorch-i3d and name it here")
-    given = {k if k.startswith("logits") else f"layers.{k}": v for k, v in _read_weights(file).items()}
-    with torch.device("meta"): model = I3D()
+        raise FileNotFoundError(
+            f"file: no file {file}; FVD needs I3D's Kinetics-400 weights: "
+            f"get rgb_imagenet.pt of pytorch-i3d and name it here"
+        )
+    given = {
+        k if k.startswith("logits") else f"layers.{k}": v for k, v in _read_weights(file).items()
+    }
+    with torch.device("meta"):
+        model = I3D()
     wanted = {k: v.shape for k, v in model.state_dict().items()}
     shapes = {k: getattr(v, "shape", None) for k, v in given.items()}
-    odd = [k for k in sorted(wanted.keys() | shapes.keys())
-           if wanted.get(k) != shapes.get(k) and not k.endswith("num_batches_tracked")]
-    if odd: raise ValueError(f"file: {file} does not fit I3D in {len(odd)} entries, the first "
-                             f"{odd[0].removeprefix('layers.')}; expected pytorch-i3d's names and shapes")
-    model.to_empty(device="cpu").load_state_dict(given, strict=False) # not strict: older files count no batches
+    odd = [
+        k
+        for k in sorted(wanted.keys() | shapes.keys())
+        if wanted.get(k) != shapes.get(k) and not k.endswith("num_batches_tracked")
+    ]
+    if odd:
+        raise ValueError(
+            f"file: {file} does not fit I3D in {len(odd)} entries, the first "
+            f"{odd[0].removeprefix('layers.')}; expected pytorch-i3d's names and shapes"
+        )
+    model.to_empty(device="cpu").load_state_dict(
+        given, strict=False
+    )  # not strict: older files count no batches
     return model.eval().requires_grad_(False)
 
 # %% ../nbs/15_crps.ipynb #d0540b37
@@ -426,75 +583,101 @@ class RandomFeatures(nn.Module):
     """Fixed random 3-D convolutions: clips (b f c h w), any size from 8 x 8, to features (b dim).
 
     Untrained: a distance of these is not FVD."""
-    def __init__(self, channels=1, dim=64, seed=0): # dim even; the same seed, the same features
+
+    def __init__(self, channels=1, dim=64, seed=0):  # dim even; the same seed, the same features
         super().__init__()
-        if dim < 2 or dim % 2: raise ValueError(f"dim: got {dim}, expected an even number >= 2")
+        if dim < 2 or dim % 2:
+            raise ValueError(f"dim: got {dim}, expected an even number >= 2")
         g, sizes = seeded(seed), (channels, 16, 32, dim // 2)
-        weights = [torch.randn(o, i, 3, 3, 3, generator=g) / (27 * i / 2)**.5 for i, o in zip(sizes, sizes[1:])]
-        weights[0] -= reduce(weights[0], "o i k h w -> o i 1 1 1", "mean") # blind to the ground's level
+        weights = [
+            torch.randn(o, i, 3, 3, 3, generator=g) / (27 * i / 2) ** 0.5
+            for i, o in zip(sizes, sizes[1:])
+        ]
+        weights[0] -= reduce(
+            weights[0], "o i k h w -> o i 1 1 1", "mean"
+        )  # blind to the ground's level
         self.weights = nn.ParameterList(weights).requires_grad_(False)
 
     def forward(self, clips):
         x = rearrange(clips, "b f c h w -> b c f h w")
         for k, weight in enumerate(self.weights):
-            x = F.leaky_relu(F.conv3d(x, weight, stride=(1 + k % 2, 2, 2), padding=1), .2)
+            x = F.leaky_relu(F.conv3d(x, weight, stride=(1 + k % 2, 2, 2), padding=1), 0.2)
         x = rearrange(x, "b c f h w -> b c (f h w)")
         return torch.cat([x.mean(2), x.std(2, correction=0)], 1)
 
+
 @torch.no_grad()
 def video_features(
-    clips, # (b f c h w) in [-1, 1]
-    net, # (b f c h w) -> (b d): `load_i3d(file)`, `RandomFeatures()` or your own
-    chunk=16, # clips in the network at once
-): # (b d) float32, on the device of `clips`
+    clips,  # (b f c h w) in [-1, 1]
+    net,  # (b f c h w) -> (b d): `load_i3d(file)`, `RandomFeatures()` or your own
+    chunk=16,  # clips in the network at once
+):  # (b d) float32, on the device of `clips`
     "Features of clips, a portion at a time on the network's device."
     check_video(clips, "clips")
     like = next(net.parameters(), clips) if isinstance(net, nn.Module) else clips
     parts = [net(part.to(like.device, torch.float32)).float() for part in clips.split(chunk)]
     found = torch.cat(parts).to(clips.device)
-    if found.ndim != 2: raise ValueError(f"net: got features of shape {tuple(found.shape)}, expected (b, d)")
+    if found.ndim != 2:
+        raise ValueError(f"net: got features of shape {tuple(found.shape)}, expected (b, d)")
     return found
 
+
 def feature_distance(
-    real, fake, # features (n d), (m d)
-): # float
+    real,
+    fake,  # features (n d), (m d)
+):  # float
     "Squared Fréchet distance between two sets of features; a warning when clips are no more than features."
     for v, name in ((real, "real"), (fake, "fake")):
         if v.ndim != 2 or len(v) < 2:
             raise ValueError(f"{name}: got shape {tuple(v.shape)}, expected (n, d) with n >= 2")
         if len(v) <= v.shape[1]:
-            warnings.warn(f"{name}: {len(v)} clips for {v.shape[1]} features: the covariance is singular "
-                          f"and the distance mostly bias", stacklevel=2)
-    laws = [(v.mean(0), torch.cov(v.T).reshape(v.shape[1], -1)) for v in (real.double(), fake.double())]
+            warnings.warn(
+                f"{name}: {len(v)} clips for {v.shape[1]} features: the covariance is singular "
+                f"and the distance mostly bias",
+                stacklevel=2,
+            )
+    laws = [
+        (v.mean(0), torch.cov(v.T).reshape(v.shape[1], -1)) for v in (real.double(), fake.double())
+    ]
     return frechet_distance(*laws[0], *laws[1])
 
 # %% ../nbs/15_crps.ipynb #0f890b4f
 @torch.no_grad()
 def judge_forecast(
-    samples, # futures (s b f c h w) in [-1, 1], as `forecast` returns them; s is 10 in the field's protocol
-    target, # what came (b f c h w)
-    past=None, # (b k c h w): put before both for the features
-    net=None, # for `video_features`; None: no distance between crowds
-    lpips=None, # from `load_lpips`; None: no LPIPS
-): # dict of floats
+    samples,  # futures (s b f c h w) in [-1, 1], as `forecast` returns them; s is 10 in the field's protocol
+    target,  # what came (b f c h w)
+    past=None,  # (b k c h w): put before both for the features
+    net=None,  # for `video_features`; None: no distance between crowds
+    lpips=None,  # from `load_lpips`; None: no LPIPS
+):  # dict of floats
     """The ten-trajectory protocol [voleti2022mcvd] and fair CRPS (in the unit of the pixels, and in bytes).
 
     _mean, _best: over the s futures of each clip, marks averaged over frames first. frechet_each: mean of the s
     distances, _std their standard deviation; frechet_pooled: all futures at once. FVD only if net is a real I3D."""
     check_video(target, "target")
     if samples.ndim != 6 or samples.shape[1:] != target.shape:
-        raise ValueError(f"samples: got shape {tuple(samples.shape)}, expected (s, *{tuple(target.shape)}), as target")
+        raise ValueError(
+            f"samples: got shape {tuple(samples.shape)}, expected (s, *{tuple(target.shape)}), as target"
+        )
     found = {"crps": float(crps(samples, target, fair=len(samples) > 1).mean())}
     found["crps_bytes"] = 127.5 * found["crps"]
     marks = {"psnr": psnr, "ssim": ssim}
-    if lpips is not None: marks["lpips"] = lambda x, y: lpips_distance(x, y, lpips)
+    if lpips is not None:
+        marks["lpips"] = lambda x, y: lpips_distance(x, y, lpips)
     for name, mark in marks.items():
-        each = torch.stack([mark(x, target).mean(1) for x in samples]) # (s b)
+        each = torch.stack([mark(x, target).mean(1) for x in samples])  # (s b)
         found[name + "_mean"] = float(each.mean())
         found[name + "_best"] = float((each.amin(0) if name == "lpips" else each.amax(0)).mean())
-    if net is None: return found
+    if net is None:
+        return found
     whole = (lambda x: x) if past is None else (lambda x: torch.cat([past, x], 1))
-    real, fake = video_features(whole(target), net), [video_features(whole(x), net) for x in samples]
+    real, fake = (
+        video_features(whole(target), net),
+        [video_features(whole(x), net) for x in samples],
+    )
     each = torch.tensor([feature_distance(real, f) for f in fake], dtype=torch.float64)
-    found["frechet_each"], found["frechet_each_std"] = float(each.mean()), float(each.std(correction=0))
+    found["frechet_each"], found["frechet_each_std"] = (
+        float(each.mean()),
+        float(each.std(correction=0)),
+    )
     return found | {"frechet_pooled": feature_distance(real, torch.cat(fake))}

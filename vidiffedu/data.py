@@ -6,23 +6,30 @@
 __all__ = ['Leaves', 'draw_leaves', 'scatter_leaves', 'moving_leaves', 'drifting_leaf', 'Probe', 'probe_leaves', 'Sprites', 'bouncing_state', 'bouncing_roll', 'draw_sprites', 'bouncing', 'turning_leaf', 'VideoFolder', 'equilibrium', 'Lattice', 'VortexStreet', 'vortex_clips']
 
 # %% ../nbs/01_data.ipynb #c2a291e8
-import math, re, warnings
+import math
+import re
+import warnings
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
-import numpy as np, torch, torch.nn.functional as F
+
+import numpy as np
+import torch
+import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch.utils.data import Dataset
+
 from .core import from_uint8
 
 # %% ../nbs/01_data.ipynb #5bbfeefa
 class Leaves(NamedTuple):
     "Disks on a grey ground, each at constant velocity. The last disk (index d - 1) is in front."
-    start: torch.Tensor # (n d 2) centres (y, x) in frame 0; pixel i covers [i - 0.5, i + 0.5]
-    velocity: torch.Tensor # (n d 2) pixels per frame
-    radius: torch.Tensor # (n d) pixels; negative: no disk
-    grey: torch.Tensor # (n d) in [-1, 1]
-    ground: torch.Tensor # (n,) in [-1, 1]
+
+    start: torch.Tensor  # (n d 2) centres (y, x) in frame 0; pixel i covers [i - 0.5, i + 0.5]
+    velocity: torch.Tensor  # (n d 2) pixels per frame
+    radius: torch.Tensor  # (n d) pixels; negative: no disk
+    grey: torch.Tensor  # (n d) in [-1, 1]
+    ground: torch.Tensor  # (n,) in [-1, 1]
 
     def centres(self, f):
         "Centres in frames 0..f-1: (n f d 2)."
@@ -39,16 +46,18 @@ def _portions(order, f, size):
     cpu = order.device.type == "cpu"
     return order.split(max(1, 2**20 // (f * size**2) if cpu else len(order)))
 
+
 def draw_leaves(
-    leaves: Leaves, # n worlds
-    f, # frames
-    size, # height and width in pixels
-): # clips (n f 1 h w)
+    leaves: Leaves,  # n worlds
+    f,  # frames
+    size,  # height and width in pixels
+):  # clips (n f 1 h w)
     "Paint the disks from back to front; a pixel's coverage is `clamp(r - distance + 0.5, 0, 1)`."
     clips = leaves.ground.new_empty(len(leaves.ground), f, 1, size, size)
     for rows in _portions((leaves.radius > 0).sum(1).argsort(), f, size):
         clips[rows] = _paint(leaves.take(rows), f, size)
     return clips
+
 
 def _paint(leaves, f, size):
     grid = torch.arange(size, device=leaves.ground.device, dtype=leaves.ground.dtype)
@@ -56,8 +65,8 @@ def _paint(leaves, f, size):
     image = repeat(leaves.ground, "n -> n f h w", f=f, h=size, w=size).contiguous()
     cover = torch.empty_like(image)
     for k in range(int((leaves.radius > 0).sum(1).max())):
-        torch.add(squares[k, 0, ..., :, None], squares[k, 1, ..., None, :], out=cover) # distance²
-        cover.sqrt_().neg_().add_(rearrange(leaves.radius[:, k] + .5, "n -> n 1 1 1")).clamp_(0, 1)
+        torch.add(squares[k, 0, ..., :, None], squares[k, 1, ..., None, :], out=cover)  # distance²
+        cover.sqrt_().neg_().add_(rearrange(leaves.radius[:, k] + 0.5, "n -> n 1 1 1")).clamp_(0, 1)
         image.lerp_(rearrange(leaves.grey[:, k], "n -> n 1 1 1").expand_as(image), cover)
     return rearrange(image, "n f h w -> n f 1 h w")
 
@@ -65,6 +74,7 @@ def _paint(leaves, f, size):
 def _uniform(lo, hi, shape, generator, device):
     device = generator.device if device is None and generator is not None else device
     return torch.empty(shape, device=device).uniform_(lo, hi, generator=generator)
+
 
 def _check_world(counts, ranges, q=None):
     for name, value in counts.items():
@@ -78,13 +88,16 @@ def _check_world(counts, ranges, q=None):
 
 # %% ../nbs/01_data.ipynb #6c6782f3
 def scatter_leaves(
-    n, f, size, # clips, frames, height and width in pixels
-    disks=(2, 12), # the least and the most disks in a clip
-    radius=(2., 5.), # pixels
-    speed=(.5, 2.), # pixels per frame, in a uniform direction
-    grey=(-1., 1.), # greys of disks and ground
-    q=None, # None: random depth; else of two disks the brighter is in front with probability q
-    generator=None, device=None, # without `device`, the generator's
+    n,
+    f,
+    size,  # clips, frames, height and width in pixels
+    disks=(2, 12),  # the least and the most disks in a clip
+    radius=(2.0, 5.0),  # pixels
+    speed=(0.5, 2.0),  # pixels per frame, in a uniform direction
+    grey=(-1.0, 1.0),  # greys of disks and ground
+    q=None,  # None: random depth; else of two disks the brighter is in front with probability q
+    generator=None,
+    device=None,  # without `device`, the generator's
 ) -> Leaves:
     "Draw worlds of moving leaves, all properties independent and uniform in their ranges."
     ranges = dict(disks=disks, radius=radius, speed=speed, grey=grey)
@@ -93,45 +106,62 @@ def scatter_leaves(
     least, d = disks
     angle, pace = draw(0, 2 * math.pi, d), draw(*speed, d)
     velocity = torch.stack([angle.sin(), angle.cos()], -1) * pace[..., None]
-    start = draw(-.5, size - .5, d, 2) - velocity * (f - 1) / 2 # uniform halfway through the clip
+    start = (
+        draw(-0.5, size - 0.5, d, 2) - velocity * (f - 1) / 2
+    )  # uniform halfway through the clip
     count = least + (draw(0, 1) * (d + 1 - least)).long().clamp(max=d - least)
     absent = torch.arange(d, device=count.device) >= count[:, None]
     radii, greys, ground = draw(*radius, d).masked_fill(absent, -1), draw(*grey, d), draw(*grey)
-    if q is not None: # sort from dark to bright or from bright to dark; the absent stay at the end
-        way = torch.where(draw(0, 1) < q, 1., -1.)[:, None]
+    if q is not None:  # sort from dark to bright or from bright to dark; the absent stay at the end
+        way = torch.where(draw(0, 1) < q, 1.0, -1.0)[:, None]
         greys = greys.gather(1, (greys * way).masked_fill(absent, math.inf).argsort(1))
     return Leaves(start, velocity, radii, greys, ground)
 
+
 def moving_leaves(
-    n, f, size, # clips, frames, height and width in pixels
-    disks=(2, 12), radius=(2., 5.), speed=(.5, 2.), grey=(-1., 1.), q=None, # see `scatter_leaves`
-    generator=None, device=None,
-): # clips (n f 1 h w) in [-1, 1]
+    n,
+    f,
+    size,  # clips, frames, height and width in pixels
+    disks=(2, 12),
+    radius=(2.0, 5.0),
+    speed=(0.5, 2.0),
+    grey=(-1.0, 1.0),
+    q=None,  # see `scatter_leaves`
+    generator=None,
+    device=None,
+):  # clips (n f 1 h w) in [-1, 1]
     "Clips of moving dead leaves [lee2001dead]: disks that hide one another as they drift."
     worlds = scatter_leaves(n, f, size, disks, radius, speed, grey, q, generator, device)
     return draw_leaves(worlds, f, size)
 
 # %% ../nbs/01_data.ipynb #5a83a5ae
 def drifting_leaf(
-    n, f=5, size=16, # clips, frames, height and width in pixels
-    radius=(2.5, 4.), # pixels
-    generator=None, device=None,
-): # clips (n f 1 h w) in [-1, 1]
+    n,
+    f=5,
+    size=16,  # clips, frames, height and width in pixels
+    radius=(2.5, 4.0),  # pixels
+    generator=None,
+    device=None,
+):  # clips (n f 1 h w) in [-1, 1]
     "Clips of one disk, 1 on -1, at constant velocity between two points drawn uniformly from where it is wholly in view."
     _check_world(dict(n=n, f=f, size=size), dict(radius=radius))
-    if 2 * radius[1] >= size: raise ValueError(f"size is {size}, expected more than 2 * {radius[1]}, the largest radius")
+    if 2 * radius[1] >= size:
+        raise ValueError(f"size is {size}, expected more than 2 * {radius[1]}, the largest radius")
     draw = lambda lo, hi, *shape: _uniform(lo, hi, (n, *shape), generator, device)
     first, last = draw(radius[1], size - 1 - radius[1], 2, 1, 2).unbind(1)
     r = draw(*radius, 1)
-    leaves = Leaves(first, (last - first) / max(1, f - 1), r, torch.ones_like(r), -torch.ones_like(r[:, 0]))
+    leaves = Leaves(
+        first, (last - first) / max(1, f - 1), r, torch.ones_like(r), -torch.ones_like(r[:, 0])
+    )
     return draw_leaves(leaves, f, size)
 
 # %% ../nbs/01_data.ipynb #75cd66ac
 class Probe(NamedTuple):
     "Pasts that leave several futures open, all of them, and the one that came."
-    past: torch.Tensor # (n k 1 h w)
-    outcomes: torch.Tensor # (n m future 1 h w): the m futures that can be
-    happened: torch.Tensor # (n,) index of the one that came
+
+    past: torch.Tensor  # (n k 1 h w)
+    outcomes: torch.Tensor  # (n m future 1 h w): the m futures that can be
+    happened: torch.Tensor  # (n,) index of the one that came
 
     @property
     def clip(self):
@@ -152,13 +182,16 @@ class Probe(NamedTuple):
 
 # %% ../nbs/01_data.ipynb #7755dc2d
 def probe_leaves(
-    n, past=2, size=16, # clips, frames seen, height and width in pixels
-    q=.7, # probability that the brighter disk is in front
-    future=1, # frames to come; the disks overlap in the first
-    radius=(3., 3.), # pixels
-    depth=(3., 3.), # how far the disks reach into each other in the next frame, in pixels
-    min_contrast=.5, # least difference of each disk's grey from the ground's
-    generator=None, device=None, # without `device`, the generator's
+    n,
+    past=2,
+    size=16,  # clips, frames seen, height and width in pixels
+    q=0.7,  # probability that the brighter disk is in front
+    future=1,  # frames to come; the disks overlap in the first
+    radius=(3.0, 3.0),  # pixels
+    depth=(3.0, 3.0),  # how far the disks reach into each other in the next frame, in pixels
+    min_contrast=0.5,  # least difference of each disk's grey from the ground's
+    generator=None,
+    device=None,  # without `device`, the generator's
 ) -> Probe:
     "A bright and a dark disk on a ground between them: no shared pixel in any past frame, an overlap in the next."
     counts = dict(n=n, past=past, size=size, future=future)
@@ -168,46 +201,55 @@ def probe_leaves(
     if not 0 < min_contrast <= 1:
         raise ValueError(f"min_contrast is {min_contrast}, expected a number in (0, 1]")
     draw = lambda lo, hi, *shape: _uniform(lo, hi, (n, *shape), generator, device)
-    front = _approach(draw, past, size, radius, depth, min_contrast) # the brighter disk is last
+    front = _approach(draw, past, size, radius, depth, min_contrast)  # the brighter disk is last
     back = Leaves(*(value.flip(1) for value in front[:4]), front.ground)
     films = torch.stack([draw_leaves(world, past + future, size) for world in (front, back)], 1)
-    return Probe(films[:, 0, :past], films[:, :, past:], (draw(0, 1) >= q).long()) # outcome 0: the brighter in front
+    return Probe(
+        films[:, 0, :past], films[:, :, past:], (draw(0, 1) >= q).long()
+    )  # outcome 0: the brighter in front
+
 
 def _approach(draw, past, size, radius, depth, gap):
-    r, angle, tilt = draw(*radius, 2), draw(0, 2 * math.pi), draw(-.5, .5)
+    r, angle, tilt = draw(*radius, 2), draw(0, 2 * math.pi), draw(-0.5, 0.5)
     reach = r.sum(1)
-    apart = reach - draw(*depth) # of the centres, in the next frame; before: more than reach + 1
-    least = ((reach + 1)**2 - (apart * tilt.sin())**2).sqrt() - apart * tilt.cos() # cosine rule
+    apart = reach - draw(*depth)  # of the centres, in the next frame; before: more than reach + 1
+    least = (
+        (reach + 1) ** 2 - (apart * tilt.sin()) ** 2
+    ).sqrt() - apart * tilt.cos()  # cosine rule
     toward = lambda angle, far: rearrange([far * angle.sin(), far * angle.cos()], "a n -> n 1 a")
-    half = r.new_tensor([[.5], [-.5]]) # one disk each side of the meeting point
-    velocity = draw(-.4, .4, 1, 2) - half * toward(angle + tilt, least + draw(.05, .55))
+    half = r.new_tensor([[0.5], [-0.5]])  # one disk each side of the meeting point
+    velocity = draw(-0.4, 0.4, 1, 2) - half * toward(angle + tilt, least + draw(0.05, 0.55))
     meeting = draw(-1.5, 1.5, 1, 2) + (size - 1) / 2
     start = meeting + half * toward(angle, apart) - past * velocity
     greys = draw(-1, 1 - 2 * gap, 3).sort(1).values + gap * torch.arange(3, device=r.device)
-    return Leaves(start, velocity, r, greys[:, ::2], greys[:, 1]) # the ground is the middle one
+    return Leaves(start, velocity, r, greys[:, ::2], greys[:, 1])  # the ground is the middle one
 
 # %% ../nbs/01_data.ipynb #42364d5d
 class Sprites(NamedTuple):
     "All that the future of a bouncing world depends on."
-    position: torch.Tensor # (n d 2) centres (y, x)
-    velocity: torch.Tensor # (n d 2) pixels per frame
-    radius: torch.Tensor # (n d) pixels: half the side of the box that holds the sprite
-    kind: torch.Tensor # (n d) 0 disk, 1 ring, 2 square, 3 cross
-    grey: torch.Tensor # (n d) in [-1, 1]
-    ground: torch.Tensor # (n,) in [-1, 1]
-    size: int # height and width of the frame; the walls are its edges
+
+    position: torch.Tensor  # (n d 2) centres (y, x)
+    velocity: torch.Tensor  # (n d 2) pixels per frame
+    radius: torch.Tensor  # (n d) pixels: half the side of the box that holds the sprite
+    kind: torch.Tensor  # (n d) 0 disk, 1 ring, 2 square, 3 cross
+    grey: torch.Tensor  # (n d) in [-1, 1]
+    ground: torch.Tensor  # (n,) in [-1, 1]
+    size: int  # height and width of the frame; the walls are its edges
 
     def repeat(self, k):
         "Each world k times in a row: (n d ..) -> (n*k d ..)."
         return Sprites(*(value.repeat_interleave(k, 0) for value in self[:-1]), self.size)
 
+
 def bouncing_state(
-    n, size, # worlds, height and width in pixels
-    sprites=1, # in each world
-    radius=(3., 4.), # pixels
-    speed=(1., 2.5), # pixels per frame, kept for ever
-    kinds=(0, 1, 2, 3), # which shapes to choose from
-    generator=None, device=None, # without `device`, the generator's
+    n,
+    size,  # worlds, height and width in pixels
+    sprites=1,  # in each world
+    radius=(3.0, 4.0),  # pixels
+    speed=(1.0, 2.5),  # pixels per frame, kept for ever
+    kinds=(0, 1, 2, 3),  # which shapes to choose from
+    generator=None,
+    device=None,  # without `device`, the generator's
 ) -> Sprites:
     "Draw worlds: bright sprites on a dark ground, anywhere in the frame, in any direction."
     _check_world(dict(n=n, size=size, sprites=sprites), dict(radius=radius, speed=speed))
@@ -215,18 +257,18 @@ def bouncing_state(
         raise ValueError(f"size is {size}, expected more than 2 * {radius[1]}, the largest radius")
     draw = lambda lo, hi, *shape: _uniform(lo, hi, (n, *shape), generator, device)
     r, angle, pace = draw(*radius, sprites), draw(0, 2 * math.pi, sprites), draw(*speed, sprites)
-    position = (r - .5)[..., None] + (size - 2 * r)[..., None] * draw(0, 1, sprites, 2)
+    position = (r - 0.5)[..., None] + (size - 2 * r)[..., None] * draw(0, 1, sprites, 2)
     choice = (draw(0, 1, sprites) * len(kinds)).long().clamp(max=len(kinds) - 1)
     kind = torch.tensor(kinds, device=r.device)[choice]
     velocity = torch.stack([angle.sin(), angle.cos()], -1) * pace[..., None]
-    return Sprites(position, velocity, r, kind, draw(.2, 1, sprites), draw(-1, -.6), size)
+    return Sprites(position, velocity, r, kind, draw(0.2, 1, sprites), draw(-1, -0.6), size)
 
 # %% ../nbs/01_data.ipynb #e76b1fbe
 def bouncing_roll(
     state: Sprites,
-    f, # frames to come
-    generator=None, # the directions after each wall
-): # centres in those frames (n f d 2), the state at the last of them
+    f,  # frames to come
+    generator=None,  # the directions after each wall
+):  # centres in those frames (n f d 2), the state at the last of them
     "One possible future of each world; call it again with another generator state for another."
     track = []
     for _ in range(f):
@@ -234,17 +276,19 @@ def bouncing_roll(
         track.append(state.position)
     return torch.stack(track, 1), state
 
+
 def _advance(state, generator):
     position, velocity, speed = state.position, state.velocity, state.velocity.norm(dim=-1)
-    low = (state.radius - .5)[..., None]
-    high, left = state.size - 1 - low, torch.ones_like(speed) # what is left of this frame
+    low = (state.radius - 0.5)[..., None]
+    high, left = state.size - 1 - low, torch.ones_like(speed)  # what is left of this frame
     while True:
         room = torch.where(velocity > 0, high - position, position - low)
-        until, axis = (room / velocity.abs()).nan_to_num(nan=math.inf).min(-1) # 0 / 0: never
+        until, axis = (room / velocity.abs()).nan_to_num(nan=math.inf).min(-1)  # 0 / 0: never
         hit, step = until < left, torch.minimum(until, left)
         position = torch.maximum(torch.minimum(position + velocity * step[..., None], high), low)
         left = left - step
-        if not hit.any(): return state._replace(position=position, velocity=velocity)
+        if not hit.any():
+            return state._replace(position=position, velocity=velocity)
         angle = _uniform(-math.pi / 2, math.pi / 2, speed.shape, generator, speed.device)
         inward = -velocity.gather(-1, axis[..., None]).sign()[..., 0] * angle.cos() * speed
         along, wall = angle.sin() * speed, axis[..., None] == torch.arange(2, device=speed.device)
@@ -252,17 +296,27 @@ def _advance(state, generator):
         velocity = torch.where(hit[..., None], bounced, velocity)
 
 # %% ../nbs/01_data.ipynb #3146bf3a
-def _disk(y, x, r): return (y**2 + x**2).sqrt() - r
-def _ring(y, x, r): return ((y**2 + x**2).sqrt() - .7 * r).abs() - .3 * r
-def _square(y, x, r): return torch.maximum(y.abs(), x.abs()) - .85 * r
+def _disk(y, x, r):
+    return (y**2 + x**2).sqrt() - r
+
+
+def _ring(y, x, r):
+    return ((y**2 + x**2).sqrt() - 0.7 * r).abs() - 0.3 * r
+
+
+def _square(y, x, r):
+    return torch.maximum(y.abs(), x.abs()) - 0.85 * r
+
+
 def _cross(y, x, r):
     y, x = y.abs(), x.abs()
-    return torch.minimum(torch.maximum(y - r, x - .35 * r), torch.maximum(y - .35 * r, x - r))
+    return torch.minimum(torch.maximum(y - r, x - 0.35 * r), torch.maximum(y - 0.35 * r, x - r))
+
 
 def draw_sprites(
-    state: Sprites, # n worlds; positions are taken from `track`
-    track, # centres (n f d 2)
-): # clips (n f 1 h w) in [-1, 1]
+    state: Sprites,  # n worlds; positions are taken from `track`
+    track,  # centres (n f d 2)
+):  # clips (n f 1 h w) in [-1, 1]
     "Paint sprites along their tracks, later ones in front."
     f, grid = track.shape[1], torch.arange(state.size, device=track.device)
     clips = repeat(state.ground, "n -> n f 1 h w", f=f, h=state.size, w=state.size).clone()
@@ -270,63 +324,100 @@ def draw_sprites(
         for kind, shape in enumerate((_disk, _ring, _square, _cross)):
             for rows in _portions((state.kind[:, k] == kind).nonzero()[:, 0], f, state.size):
                 y, x = (rearrange(track[rows, :, k], "n f a -> a n f 1") - grid).unbind()
-                r, grey = (rearrange(v[rows, k], "n -> n 1 1 1")
-                           for v in (state.radius, state.grey))
-                cover = (.5 - shape(y[..., :, None], x[..., None, :], r)).clamp(0, 1)
+                r, grey = (
+                    rearrange(v[rows, k], "n -> n 1 1 1") for v in (state.radius, state.grey)
+                )
+                cover = (0.5 - shape(y[..., :, None], x[..., None, :], r)).clamp(0, 1)
                 clips[rows, :, 0] = clips[rows, :, 0].lerp(grey.expand_as(cover), cover)
     return clips
 
+
 def bouncing(
-    n, f, size, # clips, frames, height and width in pixels
-    sprites=1, radius=(3., 4.), speed=(1., 2.5), kinds=(0, 1, 2, 3), # see `bouncing_state`
-    generator=None, device=None,
-): # clips (n f 1 h w) in [-1, 1]
+    n,
+    f,
+    size,  # clips, frames, height and width in pixels
+    sprites=1,
+    radius=(3.0, 4.0),
+    speed=(1.0, 2.5),
+    kinds=(0, 1, 2, 3),  # see `bouncing_state`
+    generator=None,
+    device=None,
+):  # clips (n f 1 h w) in [-1, 1]
     "Clips of sprites that leave every wall in a random new direction."
     state = bouncing_state(n, size, sprites, radius, speed, kinds, generator, device)
     _check_world(dict(f=f), {})
     track = [state.position[:, None]]
-    if f > 1: track.append(bouncing_roll(state, f - 1, generator)[0])
+    if f > 1:
+        track.append(bouncing_roll(state, f - 1, generator)[0])
     return draw_sprites(state, torch.cat(track, 1))
 
 # %% ../nbs/01_data.ipynb #4ded98b6
 def turning_leaf(
-    n, past=2, size=16, # clips, frames seen (at least two), height and width in pixels
-    q=.7, # probability of going straight on, at every frame to come
-    future=1, # frames to come, at most 6
-    radius=(3., 3.), speed=(2.5, 2.5), # pixels, pixels per frame
-    turn=90., # degrees to the left
-    generator=None, device=None, # without `device`, the generator's
-) -> Probe: # outcomes (n 2**future future 1 size size)
+    n,
+    past=2,
+    size=16,  # clips, frames seen (at least two), height and width in pixels
+    q=0.7,  # probability of going straight on, at every frame to come
+    future=1,  # frames to come, at most 6
+    radius=(3.0, 3.0),
+    speed=(2.5, 2.5),  # pixels, pixels per frame
+    turn=90.0,  # degrees to the left
+    generator=None,
+    device=None,  # without `device`, the generator's
+) -> Probe:  # outcomes (n 2**future future 1 size size)
     "One disk, 1 on -1, that goes straight on or turns at every frame to come. The last frame seen has it near the middle."
-    _check_world(dict(n=n, past=past, size=size, future=future), dict(radius=radius, speed=speed), q)
-    if past < 2 or future > 6: raise ValueError(f"past, future: got {past}, {future}, expected past >= 2 (one frame shows no direction) and future <= 6")
+    _check_world(
+        dict(n=n, past=past, size=size, future=future), dict(radius=radius, speed=speed), q
+    )
+    if past < 2 or future > 6:
+        raise ValueError(
+            f"past, future: got {past}, {future}, expected past >= 2 (one frame shows no direction) and future <= 6"
+        )
     draw = lambda lo, hi, *shape: _uniform(lo, hi, (n, *shape), generator, device)
-    r, angle, pace, now = draw(*radius, 1), draw(0, 2 * math.pi, 1), draw(*speed, 1, 1, 1), draw(-1.5, 1.5, 2) + (size - 1) / 2
-    turns = torch.tensor(list(product((0, 1), repeat=future)), device=r.device) # (m future)
-    heading = angle[..., None] - math.radians(turn) * F.pad(turns.cumsum(1), (past - 1, 0)) # (n m past-1+future)
-    track = F.pad((torch.stack([heading.sin(), heading.cos()], -1) * pace).cumsum(2), (0, 0, 1, 0)) # (n m f 2)
-    track = track - track[:, :, past - 1:past] + now[:, None, None]
+    r, angle, pace, now = (
+        draw(*radius, 1),
+        draw(0, 2 * math.pi, 1),
+        draw(*speed, 1, 1, 1),
+        draw(-1.5, 1.5, 2) + (size - 1) / 2,
+    )
+    turns = torch.tensor(list(product((0, 1), repeat=future)), device=r.device)  # (m future)
+    heading = angle[..., None] - math.radians(turn) * F.pad(
+        turns.cumsum(1), (past - 1, 0)
+    )  # (n m past-1+future)
+    track = F.pad(
+        (torch.stack([heading.sin(), heading.cos()], -1) * pace).cumsum(2), (0, 0, 1, 0)
+    )  # (n m f 2)
+    track = track - track[:, :, past - 1 : past] + now[:, None, None]
     one, m = torch.ones_like(r), len(turns)
     leaf = Sprites(track[:, 0, :1], 0 * now[:, None], r, 0 * one, one, -one[:, 0], size)
     films = draw_sprites(leaf.repeat(m), rearrange(track, "n m f a -> (n m) f 1 a"))
     films = rearrange(films, "(n m) ... -> n m ...", m=m)
     weight = torch.where(turns == 1, 1 - q, q).float().prod(1)
-    return Probe(films[:, 0, :past], films[:, :, past:], torch.multinomial(weight.expand(n, m), 1, generator=generator)[:, 0])
+    return Probe(
+        films[:, 0, :past],
+        films[:, :, past:],
+        torch.multinomial(weight.expand(n, m), 1, generator=generator)[:, 0],
+    )
 
 # %% ../nbs/01_data.ipynb #2c354515
 _videos = {".mp4", ".avi", ".gif", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"}
 _pictures = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 
-def _natural(path): # frame2 before frame10
+
+def _natural(path):  # frame2 before frame10
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(path))]
+
 
 def _read_picture(path):
     from PIL import Image
-    with Image.open(path) as picture: return np.asarray(picture.convert("RGB"))
+
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
 
 def _scan(path):
     "Frames of a video: time stamps, found without decoding, or the paths of a folder's pictures."
     import av
+
     if path.is_dir():
         frames = sorted((p for p in path.iterdir() if p.suffix.lower() in _pictures), key=_natural)
         _read_picture(frames[0])
@@ -334,8 +425,9 @@ def _scan(path):
     with av.open(str(path)) as container:
         packets = [p for p in container.demux(video=0) if p.size]
         stamps = [p.pts if p.pts is not None else p.dts for p in packets]
-    if len(stamps) == 0 or None in stamps: raise ValueError("no frames with time stamps")
-    stamps = np.unique(stamps) # in the order of showing
+    if len(stamps) == 0 or None in stamps:
+        raise ValueError("no frames with time stamps")
+    stamps = np.unique(stamps)  # in the order of showing
     _decode(path, stamps, [0])
     return stamps
 
@@ -343,57 +435,73 @@ def _scan(path):
 def _decode(path, stamps, wanted):
     "Frames number `wanted` (ascending) of a video file: (f h w 3) bytes."
     import av
-    for seek in (True, False): # if seeking does not find them, count from the start
+
+    for seek in (True, False):  # if seeking does not find them, count from the start
         with av.open(str(path)) as container:
             stream, found = container.streams.video[0], {}
             try:
-                if seek: container.seek(int(stamps[wanted[0]]), stream=stream)
-            except av.FFmpegError: continue
+                if seek:
+                    container.seek(int(stamps[wanted[0]]), stream=stream)
+            except av.FFmpegError:
+                continue
             for count, frame in enumerate(container.decode(stream)):
                 known = seek and frame.pts is not None
                 number = int(np.searchsorted(stamps, frame.pts)) if known else count
-                if number in wanted: found[number] = frame.to_ndarray(format="rgb24")
-                if number >= wanted[-1]: break
-        if len(found) == len(wanted): return np.stack([found[k] for k in wanted])
+                if number in wanted:
+                    found[number] = frame.to_ndarray(format="rgb24")
+                if number >= wanted[-1]:
+                    break
+        if len(found) == len(wanted):
+            return np.stack([found[k] for k in wanted])
     raise ValueError(f"{len(found)} of {len(wanted)} frames could be decoded")
+
 
 def _fit(frames, size, channels):
     "Bytes (f h w 3) to a clip (f c size size) in [-1, 1]: covered, then cropped in the middle."
     x = rearrange(from_uint8(torch.tensor(frames)), "f h w c -> f c h w")
-    luma = rearrange(torch.tensor([.299, .587, .114]), "c -> c 1 1") # ITU-R BT.601
-    if channels == 1: x = (x * luma).sum(1, keepdim=True)
+    luma = rearrange(torch.tensor([0.299, 0.587, 0.114]), "c -> c 1 1")  # ITU-R BT.601
+    if channels == 1:
+        x = (x * luma).sum(1, keepdim=True)
     h, w = x.shape[-2:]
     shape = [max(size, round(side * size / min(h, w))) for side in (h, w)]
     x = F.interpolate(x, shape, mode="bilinear", antialias=True, align_corners=False).clamp(-1, 1)
     top, left = [(side - size) // 2 for side in shape]
-    return x[..., top:top + size, left:left + size].contiguous()
+    return x[..., top : top + size, left : left + size].contiguous()
 
 # %% ../nbs/01_data.ipynb #87273ee4
 class VideoFolder(Dataset):
     "Clips (f c h w) in [-1, 1] of all videos below a folder, in a fixed order."
-    def __init__(self,
-        root, # a folder with video files, or with folders of pictures, at any depth
-        frames, # in a clip
-        size, # height and width of a clip in pixels
-        stride=1, # take every stride-th frame
-        hop=None, # frames from one clip's start to the next one's; None: clips do not overlap
-        channels=3, # 3: RGB, 1: grey
+
+    def __init__(
+        self,
+        root,  # a folder with video files, or with folders of pictures, at any depth
+        frames,  # in a clip
+        size,  # height and width of a clip in pixels
+        stride=1,  # take every stride-th frame
+        hop=None,  # frames from one clip's start to the next one's; None: clips do not overlap
+        channels=3,  # 3: RGB, 1: grey
     ):
         span = (frames - 1) * stride + 1
         hop = span if hop is None else hop
         _check_world(dict(frames=frames, size=size, stride=stride, hop=hop), {})
-        if channels not in (1, 3): raise ValueError(f"channels is {channels!r}, expected 1 or 3")
+        if channels not in (1, 3):
+            raise ValueError(f"channels is {channels!r}, expected 1 or 3")
         self.frames, self.size, self.stride, self.channels = frames, size, stride, channels
         root = Path(root)
-        if not root.is_dir(): raise FileNotFoundError(f"root {root} is not a folder")
+        if not root.is_dir():
+            raise FileNotFoundError(f"root {root} is not a folder")
         below = sorted(root.rglob("*"), key=_natural)
         paths = {p for p in below if p.suffix.lower() in _videos and p.is_file()}
         paths |= {p.parent for p in below if p.suffix.lower() in _pictures}
-        self.clips = [] # (path, its frames, number of the first)
+        self.clips = []  # (path, its frames, number of the first)
         for path in sorted(paths, key=_natural):
-            try: found = _scan(path)
-            except Exception as error: self._skip(path, error); continue
-            if len(found) < span: self._skip(path, f"{len(found)} frames, a clip needs {span}")
+            try:
+                found = _scan(path)
+            except Exception as error:
+                self._skip(path, error)
+                continue
+            if len(found) < span:
+                self._skip(path, f"{len(found)} frames, a clip needs {span}")
             self.clips += [(path, found, i) for i in range(0, len(found) - span + 1, hop)]
         if not self.clips:
             raise FileNotFoundError(f"root {root} holds no readable video of {span} frames")
@@ -402,37 +510,45 @@ class VideoFolder(Dataset):
         why = getattr(why, "strerror", None) or " ".join(str(why).split()) or type(why).__name__
         warnings.warn(f"skipped {path}: {why}", stacklevel=3)
 
-    def __len__(self): return len(self.clips)
+    def __len__(self):
+        return len(self.clips)
 
     def __getitem__(self, index):
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} clips")
-        for other in range(len(self)): # a broken clip is named, the next readable one stands in
+        for other in range(len(self)):  # a broken clip is named, the next readable one stands in
             path, found, first = self.clips[(index + other) % len(self)]
             wanted = range(first, first + (self.frames - 1) * self.stride + 1, self.stride)
             try:
-                if path.is_dir(): frames = np.stack([_read_picture(found[k]) for k in wanted])
-                else: frames = _decode(path, found, wanted)
+                if path.is_dir():
+                    frames = np.stack([_read_picture(found[k]) for k in wanted])
+                else:
+                    frames = _decode(path, found, wanted)
                 return _fit(frames, self.size, self.channels)
-            except Exception as error: self._skip(path, error)
+            except Exception as error:
+                self._skip(path, error)
         raise RuntimeError("none of the clips can be read any more")
 
 # %% ../nbs/01_vortex.ipynb #474f8063
 import math
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 
 # %% ../nbs/01_vortex.ipynb #e974c17b
-_c = torch.tensor([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1], [1, 1], [-1, -1], [1, -1], [-1, 1]]) # (x, y)
+_c = torch.tensor(
+    [[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1], [1, 1], [-1, -1], [1, -1], [-1, 1]]
+)  # (x, y)
 _w = torch.tensor([16, 4, 4, 4, 4, 1, 1, 1, 1], dtype=torch.float64) / 36
 _opposite = torch.tensor([0, 2, 1, 4, 3, 6, 5, 8, 7])
-_mirrored = torch.tensor([0, 1, 2, 4, 3, 7, 8, 5, 6]) # y turned over
+_mirrored = torch.tensor([0, 1, 2, 4, 3, 7, 8, 5, 6])  # y turned over
+
 
 def equilibrium(
-    density, # (... h w), less 1, its value at rest
-    velocity, # (... 2 h w): x and y, nodes per tick
-): # populations (... 9 h w), less their values at rest
+    density,  # (... h w), less 1, its value at rest
+    velocity,  # (... 2 h w): x and y, nodes per tick
+):  # populations (... 9 h w), less their values at rest
     "Where collisions drive the populations: density and momentum are kept [he1997incompressible]."
     c, w = _c.to(velocity), rearrange(_w.to(velocity), "i -> i 1 1")
     along = torch.einsum("id, ...dhw -> ...ihw", c, velocity)
@@ -440,25 +556,40 @@ def equilibrium(
     return w * (density[..., None, :, :] + 3 * along + 4.5 * along**2 - 1.5 * energy)
 
 # %% ../nbs/01_vortex.ipynb #cbfc1e1f
-def _collision(tau): # relaxation times (b,) -> (b 9 12), for nine populations and ux², uy², ux uy
+def _collision(tau):  # relaxation times (b,) -> (b 9 12), for nine populations and ux², uy², ux uy
     c, w, rate = _c.to(tau), _w.to(tau)[:, None], rearrange(1 / tau, "b -> b 1 1")
     linear = w * (1 + 3 * c @ c.T)
-    products = w * torch.stack([4.5 * c[:, 0]**2 - 1.5, 4.5 * c[:, 1]**2 - 1.5, 9 * c[:, 0] * c[:, 1]], 1)
+    products = w * torch.stack(
+        [4.5 * c[:, 0] ** 2 - 1.5, 4.5 * c[:, 1] ** 2 - 1.5, 9 * c[:, 0] * c[:, 1]], 1
+    )
     return torch.cat([(1 - rate) * torch.eye(9).to(tau) + rate * linear, rate * products], 2)
 
-def _collide_at_once(f, rate): # nine (b n), (b, 1) -> (b 9 n): the same node by node, for a compiler
+
+def _collide_at_once(
+    f, rate
+):  # nine (b n), (b, 1) -> (b 9 n): the same node by node, for a compiler
     ux, uy = f[1] - f[2] + f[5] - f[6] + f[7] - f[8], f[3] - f[4] + f[5] - f[6] - f[7] + f[8]
     rest, hops = sum(f) - 1.5 * (ux * ux + uy * uy), zip(f, _w.tolist(), _c.tolist())
-    return torch.stack([v + rate * (w * (rest + 3 * (a := x * ux + y * uy) + 4.5 * a * a) - v)
-                        for v, w, (x, y) in hops], 1)
+    return torch.stack(
+        [
+            v + rate * (w * (rest + 3 * (a := x * ux + y * uy) + 4.5 * a * a) - v)
+            for v, w, (x, y) in hops
+        ],
+        1,
+    )
 
 # %% ../nbs/01_vortex.ipynb #f5c81393
-def _edges(solid, inflow=None, slip=False): # (h w) bool; (h,) speeds at the left, None: the ends are joined
+def _edges(
+    solid, inflow=None, slip=False
+):  # (h w) bool; (h,) speeds at the left, None: the ends are joined
     "For what comes from no fluid node: its place in the padded box, its source, the share of it, a constant."
     (h, w), zero = solid.shape, torch.zeros(9, *solid.shape, dtype=_w.dtype)
     i, y, x = torch.meshgrid(torch.arange(9), torch.arange(h), torch.arange(w), indexing="ij")
     from_x, from_y = x - _c[i, 0], y - _c[i, 1]
-    near_x, near_y = from_x % w if inflow is None else from_x.clamp(0, w - 1), from_y.clamp(0, h - 1)
+    near_x, near_y = (
+        from_x % w if inflow is None else from_x.clamp(0, w - 1),
+        from_y.clamp(0, h - 1),
+    )
     wall, left, right, hard = from_y != near_y, from_x < 0, from_x >= w, solid[near_y, near_x]
     back = hard | (wall & (not slip)) | (left & (inflow is not None))
     place = lambda i, y, x: (i * (h + 2) + y + 1) * (w + 2) + x + 1
@@ -468,23 +599,25 @@ def _edges(solid, inflow=None, slip=False): # (h w) bool; (h,) speeds at the lef
         u, leaves = inflow.to(_w.dtype), right & ~back
         push = torch.where(left, 3 * _w[i] * _c[i, 0] * (u[y] + u[near_y]), push)
         rest = equilibrium(0 * u[:, None], torch.stack([u, 0 * u])[..., None])[i, near_y, 0]
-        share, push = torch.where(leaves, .9, share), torch.where(leaves, .1 * rest, push)
+        share, push = torch.where(leaves, 0.9, share), torch.where(leaves, 0.1 * rest, push)
     used = ~solid & (back | wall | left | right)
     table = [v[used] for v in (place(i, from_y, from_x), source, share, push)]
     blank = F.pad(~solid, (1, 1, 1, 1)).logical_not().expand(9, -1, -1).flatten()
-    blank = blank.index_fill(0, table[0], False).nonzero()[:, 0] # what nobody reads stays zero
-    return [torch.cat([v, blank if v.dtype == torch.long else blank * 0.]) for v in table]
+    blank = blank.index_fill(0, table[0], False).nonzero()[:, 0]  # what nobody reads stays zero
+    return [torch.cat([v, blank if v.dtype == torch.long else blank * 0.0]) for v in table]
 
 # %% ../nbs/01_vortex.ipynb #af48d82b
 class Lattice:
     "Fluids in a box: nine populations a node, BGK collisions. Without `inflow` the ends are joined."
-    def __init__(self,
-        solid, # (h w) bool: nodes without fluid
-        tau, # (b,) relaxation times, one a fluid: viscosity (tau - 1/2) / 3; device and dtype follow it
-        start=None, # velocity (b 2 h w), x and y; None: at rest
-        inflow=None, # (h,) speeds at which fluid enters at the left, to leave at the right
-        slip=False, # along the walls above and below
-        force=0., # along x, on every node in every tick
+
+    def __init__(
+        self,
+        solid,  # (h w) bool: nodes without fluid
+        tau,  # (b,) relaxation times, one a fluid: viscosity (tau - 1/2) / 3; device and dtype follow it
+        start=None,  # velocity (b 2 h w), x and y; None: at rest
+        inflow=None,  # (h,) speeds at which fluid enters at the left, to leave at the right
+        slip=False,  # along the walls above and below
+        force=0.0,  # along x, on every node in every tick
     ):
         (h, w), inflow = solid.shape, None if inflow is None else inflow.cpu()
         place, source, share, push = _edges(solid.cpu(), inflow, slip)
@@ -492,16 +625,23 @@ class Lattice:
         self._matrix, self._c = _collision(tau), _c.T.to(tau).expand(len(tau), 2, 9).contiguous()
         self.tau, self.solid, self.force, self.ticks = tau, solid.to(tau.device), force, 0
         self._kick = 3 * force * (_w * _c[:, 0]).to(tau)[:, None]
-        self._box = tau.new_zeros(len(tau), 9, h + 2, w + 2) # with the margin
+        self._box = tau.new_zeros(len(tau), 9, h + 2, w + 2)  # with the margin
         if start is not None:
             self.populations.copy_(equilibrium(0 * start[:, 0], start).masked_fill(self.solid, 0))
         self._make_views(h, w + 2)
 
     def _make_views(self, h, wide):
-        flat, first, length = self._box.flatten(2), wide + 1, h * wide - 2 # first to last node of the fluid
+        flat, first, length = (
+            self._box.flatten(2),
+            wide + 1,
+            h * wide - 2,
+        )  # first to last node of the fluid
         shifts = [int(x + wide * y) for x, y in _c]
-        self._before = [flat[:, i, first - s:first - s + length] for i, s in enumerate(shifts)]
-        self._after, self._work = flat[:, :, first:first + length], flat.new_zeros(len(flat), 12, length)
+        self._before = [flat[:, i, first - s : first - s + length] for i, s in enumerate(shifts)]
+        self._after, self._work = (
+            flat[:, :, first : first + length],
+            flat.new_zeros(len(flat), 12, length),
+        )
         self._u = flat.new_zeros(len(flat), 2, length)
 
     @torch.no_grad()
@@ -511,13 +651,15 @@ class Lattice:
         for _ in range(n):
             flat.index_copy_(1, place, torch.addcmul(push, flat.index_select(1, source), share))
             self._hop_and_collide()
-            if self.force: self._after.add_(self._kick)
+            if self.force:
+                self._after.add_(self._kick)
         self.ticks += n
         return self
 
     def _hop_and_collide(self):
         work, u = self._work, self._u
-        for i, moved in enumerate(self._before): work[:, i].copy_(moved)
+        for i, moved in enumerate(self._before):
+            work[:, i].copy_(moved)
         torch.bmm(self._c, work[:, :9], out=u)
         torch.mul(u, u, out=work[:, 9:11])
         torch.mul(u[:, 0], u[:, 1], out=work[:, 11])
@@ -526,7 +668,9 @@ class Lattice:
     def compile(self):
         "The same in one loop, by torch.compile: needs a C++ compiler (on a GPU, Triton), and time to begin."
         fused = torch.compile(_collide_at_once)
-        self._hop_and_collide = lambda: self._after.copy_(fused(self._before, 1 / self.tau[:, None]))
+        self._hop_and_collide = lambda: self._after.copy_(
+            fused(self._before, 1 / self.tau[:, None])
+        )
         return self
 
     @property
@@ -541,21 +685,25 @@ class Lattice:
     def velocity(self):
         "(b 2 h w), x and y, in nodes per tick; 0 where there is no fluid."
         u = torch.einsum("di, bihw -> bdhw", _c.T.to(self._box), self.populations)
-        u[:, 0] -= self.force / 2 # half of the last push belongs to the next tick
+        u[:, 0] -= self.force / 2  # half of the last push belongs to the next tick
         return u.masked_fill(self.solid, 0)
 
 # %% ../nbs/01_vortex.ipynb #f977340b
 class VortexStreet:
     "Flow past a cylinder between two walls, for several Reynolds numbers at once."
-    def __init__(self,
-        reynolds=100., # u_in * diameter / viscosity: a number, or one for each run
-        size=(64, 128), # height and width of the box, in nodes
-        diameter=12., # of the cylinder, in nodes
-        u_in=.1, # mean speed of what flows in, in nodes per tick; sound travels at 0.58
-        centre=None, # x and y of the cylinder, in nodes; None: at a quarter of the width, half the height
-        channel=False, # False: a uniform stream, slipping along the walls; True: walls that hold, a parabola
-        gust=.3, # cross wind in the first field, in u_in
-        generator=None, device=None, dtype=torch.float32, # without `device`, the generator's
+
+    def __init__(
+        self,
+        reynolds=100.0,  # u_in * diameter / viscosity: a number, or one for each run
+        size=(64, 128),  # height and width of the box, in nodes
+        diameter=12.0,  # of the cylinder, in nodes
+        u_in=0.1,  # mean speed of what flows in, in nodes per tick; sound travels at 0.58
+        centre=None,  # x and y of the cylinder, in nodes; None: at a quarter of the width, half the height
+        channel=False,  # False: a uniform stream, slipping along the walls; True: walls that hold, a parabola
+        gust=0.3,  # cross wind in the first field, in u_in
+        generator=None,
+        device=None,
+        dtype=torch.float32,  # without `device`, the generator's
     ):
         device = generator.device if device is None and generator is not None else device
         self.reynolds = torch.as_tensor(reynolds, dtype=dtype, device=device).reshape(-1)
@@ -563,11 +711,11 @@ class VortexStreet:
         self._check(size, 1.5 * u_in if channel else u_in)
         (h, w), x, y = size, torch.arange(size[1]), torch.arange(size[0])[:, None]
         cx, cy = ((w - 1) / 4, (h - 1) / 2) if centre is None else centre
-        s = (y[:, 0] + .5) / h
+        s = (y[:, 0] + 0.5) / h
         inflow = u_in * (6 * s * (1 - s) if channel else torch.ones(h))
         start = self._gusty(inflow.to(self.reynolds), w, gust * u_in, generator)
-        solid = (x - cx)**2 + (y - cy)**2 < diameter**2 / 4
-        self.lattice = Lattice(solid, .5 + 3 * self.viscosity, start, inflow, slip=not channel)
+        solid = (x - cx) ** 2 + (y - cy) ** 2 < diameter**2 / 4
+        self.lattice = Lattice(solid, 0.5 + 3 * self.viscosity, start, inflow, slip=not channel)
 
     @property
     def viscosity(self):
@@ -578,27 +726,44 @@ class VortexStreet:
         pair = isinstance(size, (tuple, list)) and len(size) == 2
         if not (pair and all(isinstance(side, int) and side >= 8 for side in size)):
             raise ValueError(f"size is {size}, expected height and width in nodes, 8 or more each")
-        for name, v, lo, hi in (("u_in", self.u_in, .001, .2), ("diameter", self.diameter, 4, size[0] / 2)):
-            if not lo <= v <= hi: raise ValueError(f"{name} is {v:g}, expected {lo} to {hi:g} in a box of {size}")
-        one = self.u_in * self.diameter # the Reynolds number at viscosity 1
-        least, most = math.ceil(6 * one - 1e-6), int(one / max(6 * fastest**3, .02 * fastest) + 1e-6)
+        for name, v, lo, hi in (
+            ("u_in", self.u_in, 0.001, 0.2),
+            ("diameter", self.diameter, 4, size[0] / 2),
+        ):
+            if not lo <= v <= hi:
+                raise ValueError(f"{name} is {v:g}, expected {lo} to {hi:g} in a box of {size}")
+        one = self.u_in * self.diameter  # the Reynolds number at viscosity 1
+        least, most = (
+            math.ceil(6 * one - 1e-6),
+            int(one / max(6 * fastest**3, 0.02 * fastest) + 1e-6),
+        )
         for v in self.reynolds.tolist():
             if not least <= v <= most:
-                raise ValueError(f"reynolds is {v:g}, expected {least} to {most}, "
-                                 f"the stable range of diameter {self.diameter:g} at u_in {self.u_in:g}")
+                raise ValueError(
+                    f"reynolds is {v:g}, expected {least} to {most}, "
+                    f"the stable range of diameter {self.diameter:g} at u_in {self.u_in:g}"
+                )
 
-    def _gusty(self, inflow, w, strength, generator): # u depends on y alone and v on x alone: no divergence
+    def _gusty(
+        self, inflow, w, strength, generator
+    ):  # u depends on y alone and v on x alone: no divergence
         b, (h,), waves = len(self.reynolds), inflow.shape, torch.arange(1, 5).to(inflow)[:, None]
         phase = torch.rand(b, 4, 1, generator=generator, device=inflow.device, dtype=inflow.dtype)
-        wind = strength * torch.sin(2 * math.pi * (waves * torch.arange(w).to(inflow) / w + phase)).mean(1)
-        return torch.stack([repeat(inflow, "h -> b h w", b=b, w=w), repeat(wind, "b w -> b h w", h=h)], 1)
+        wind = strength * torch.sin(
+            2 * math.pi * (waves * torch.arange(w).to(inflow) / w + phase)
+        ).mean(1)
+        return torch.stack(
+            [repeat(inflow, "h -> b h w", b=b, w=w), repeat(wind, "b w -> b h w", h=h)], 1
+        )
 
     def step(self, n=1):
         "n ticks; an error if the flow has blown up."
         self.lattice.step(n)
         if not torch.isfinite(self.lattice.populations.sum()):
-            raise ValueError(f"reynolds is {self.reynolds.tolist()}, expected less, a smaller u_in or a larger "
-                             f"diameter: the flow has blown up by tick {self.lattice.ticks}")
+            raise ValueError(
+                f"reynolds is {self.reynolds.tolist()}, expected less, a smaller u_in or a larger "
+                f"diameter: the flow has blown up by tick {self.lattice.ticks}"
+            )
         return self
 
     def velocity(self):
@@ -608,33 +773,46 @@ class VortexStreet:
     def curl(self):
         "∂v/∂x - ∂u/∂y, (runs h w), per tick: central differences, one-sided at the rim; 0 in the cylinder."
         u, v = self.velocity().unbind(1)
-        return (torch.gradient(v, dim=2)[0] - torch.gradient(u, dim=1)[0]).masked_fill(self.lattice.solid, 0)
+        return (torch.gradient(v, dim=2)[0] - torch.gradient(u, dim=1)[0]).masked_fill(
+            self.lattice.solid, 0
+        )
 
-    def vorticity(self, span=4.):
+    def vorticity(self, span=4.0):
         "Frames (runs 1 h w) in [-1, 1]: the curl in units of span * u_in / diameter, cut off beyond."
         return (self.curl() * (self.diameter / (self.u_in * span))).clamp_(-1, 1)[:, None]
 
 # %% ../nbs/01_vortex.ipynb #69e4b062
 def vortex_clips(
-    reynolds, # a number, or one for each run
-    n, # clips in all, the same number from each run, one after the other
-    f, # frames in a clip
-    size=(32, 64), # height and width of a frame
-    every=40, # ticks from frame to frame
-    pool=2, # nodes that are averaged to a pixel, along each axis
-    diameter=None, # in nodes; None: 3/16 of the box's height
-    warm=8000, # ticks before the first frame
-    span=4., # the vorticity that is white, in u_in / diameter; its negative is black
-    generator=None, device=None, **street, # see `VortexStreet`
-): # clips (n f 1 h w) in [-1, 1], run by run
+    reynolds,  # a number, or one for each run
+    n,  # clips in all, the same number from each run, one after the other
+    f,  # frames in a clip
+    size=(32, 64),  # height and width of a frame
+    every=40,  # ticks from frame to frame
+    pool=2,  # nodes that are averaged to a pixel, along each axis
+    diameter=None,  # in nodes; None: 3/16 of the box's height
+    warm=8000,  # ticks before the first frame
+    span=4.0,  # the vorticity that is white, in u_in / diameter; its negative is black
+    generator=None,
+    device=None,
+    **street,  # see `VortexStreet`
+):  # clips (n f 1 h w) in [-1, 1], run by run
     "Films of vortex streets: vorticity, averaged over blocks of nodes."
     runs = torch.as_tensor(reynolds).numel()
     for name, v in dict(n=n, f=f, every=every, pool=pool).items():
-        if not isinstance(v, int) or v < 1: raise ValueError(f"{name} is {v!r}, expected a positive whole number")
-    if n % runs: raise ValueError(f"n is {n}, expected a multiple of {runs}, the number of runs")
-    if warm < every: raise ValueError(f"warm is {warm}, expected at least {every}, the ticks between frames")
+        if not isinstance(v, int) or v < 1:
+            raise ValueError(f"{name} is {v!r}, expected a positive whole number")
+    if n % runs:
+        raise ValueError(f"n is {n}, expected a multiple of {runs}, the number of runs")
+    if warm < every:
+        raise ValueError(f"warm is {warm}, expected at least {every}, the ticks between frames")
     box = tuple(pool * side for side in size)
-    world = VortexStreet(reynolds, box, 3 * box[0] / 16 if diameter is None else diameter,
-                         generator=generator, device=device, **street).step(warm - every)
+    world = VortexStreet(
+        reynolds,
+        box,
+        3 * box[0] / 16 if diameter is None else diameter,
+        generator=generator,
+        device=device,
+        **street,
+    ).step(warm - every)
     frames = [F.avg_pool2d(world.step(every).vorticity(span), pool) for _ in range(n // runs * f)]
     return rearrange(frames, "(k f) b c h w -> (b k) f c h w", f=f)

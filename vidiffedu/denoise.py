@@ -9,15 +9,18 @@ __all__ = ['to_noise', 'to_score', 'to_velocity', 'to_v', 'FromNoise', 'FromV', 
 # %% ../nbs/05_denoise.ipynb #5e08bc81
 import torch
 from torch import nn
+
 from .core import expand
 
 # %% ../nbs/05_denoise.ipynb #e69bf301
 def _over(c):
     "1 / c, and 0 where c = 0: a clean frame has no noise to speak of."
-    return torch.where(c > 0, 1 / c, 0.)
+    return torch.where(c > 0, 1 / c, 0.0)
+
 
 def _residual(path, x_t, x_hat, t, y):
     return x_t - path.mean(x_hat, t, y)
+
 
 def to_noise(path, x_t, x_hat, t, y=None):
     "Eq. 2: the noise ε̂ that an estimate implies; 0 on clean frames. All clips (b, f, c, h, w); t (), (b,) or (b, f)."
@@ -35,8 +38,11 @@ def to_velocity(path, x_t, x_hat, t, y=None):
     "Eq. 4: dx_t/dt along the probability flow [song2021sde], in pixels per unit of time."
     t = torch.as_tensor(t)
     da, db, dc2 = (expand(r, x_t) for r in path.rates(t))
-    v = da * x_hat + .5 * dc2 * expand(_over(path.c(t))**2, x_t) * _residual(path, x_t, x_hat, t, y)
+    v = da * x_hat + 0.5 * dc2 * expand(_over(path.c(t)) ** 2, x_t) * _residual(
+        path, x_t, x_hat, t, y
+    )
     return v if y is None else v + db * y
+
 
 def to_v(path, x_t, x_hat, t):
     "v = a ε̂ - c x̂ [salimans2022progressive]; for paths with a² + c² = 1 (VP, Cosine)."
@@ -46,6 +52,7 @@ def to_v(path, x_t, x_hat, t):
 # %% ../nbs/05_denoise.ipynb #c5c17518
 class _Wrapper(nn.Module):
     "A network made into a denoiser: denoise(x_t, t, y=None, cond=None); `cond` goes to the network, `y` is the path's known end."
+
     def __init__(self, net, path):
         super().__init__()
         self.net, self.path = net, path
@@ -57,20 +64,26 @@ class _Wrapper(nn.Module):
     def _off_y(self, x_t, t, y):
         return x_t if y is None else x_t - expand(self.path.b(torch.as_tensor(t)), x_t) * y
 
+
 class FromNoise(_Wrapper):
     "A denoiser from a network that predicts ε: x̂ = (x_t - b y - c ε) / a. Where a = 0 there is no answer: infinite."
+
     def forward(self, x_t, t, y=None, cond=None):
         a, c = self._coefs(x_t, t)
         return (self._off_y(x_t, t, y) - c * self.net(x_t, t, cond)) / a
 
+
 class FromV(_Wrapper):
     "A denoiser from a network that predicts v = a ε - c x: x̂ = a x_t - c v (a² + c² = 1) [salimans2022progressive]."
+
     def forward(self, x_t, t, y=None, cond=None):
         a, c = self._coefs(x_t, t)
         return a * x_t - c * self.net(x_t, t, cond)
 
+
 class FromScore(_Wrapper):
     "A denoiser from a network that predicts the score s: x̂ = (x_t - b y + c² s) / a."
+
     def forward(self, x_t, t, y=None, cond=None):
         a, c = self._coefs(x_t, t)
         return (self._off_y(x_t, t, y) + c**2 * self.net(x_t, t, cond)) / a
@@ -78,18 +91,24 @@ class FromScore(_Wrapper):
 # %% ../nbs/05_denoise.ipynb #400e2d7e
 class Preconditioned(_Wrapper):
     "Eq. 5 [karras2022edm, sec. 5] on any path; `sigma_data` is the standard deviation of x in pixel units. The network's time is log(σ)/4."
-    def __init__(self, net, path, sigma_data=.5):
+
+    def __init__(self, net, path, sigma_data=0.5):
         super().__init__(net, path)
-        if not sigma_data > 0: raise ValueError(f"sigma_data: got {sigma_data}, expected a positive standard deviation")
+        if not sigma_data > 0:
+            raise ValueError(
+                f"sigma_data: got {sigma_data}, expected a positive standard deviation"
+            )
         self.sigma_data = sigma_data
 
     def forward(self, x_t, t, y=None, cond=None):
         t = torch.as_tensor(t, device=x_t.device)
         a, c = self._coefs(x_t, t)
-        scale = (c**2 + (a * self.sigma_data)**2).rsqrt()
-        au = self._off_y(x_t, t, y)                                           # a u
+        scale = (c**2 + (a * self.sigma_data) ** 2).rsqrt()
+        au = self._off_y(x_t, t, y)  # a u
         log_sigma = (self.path.c(t) / self.path.a(t).clamp_min(1e-6)).clamp(1e-4, 1e4).log()
-        return a * self.sigma_data**2 * scale**2 * au + c * self.sigma_data * scale * self.net(scale * au, log_sigma / 4, cond)
+        return a * self.sigma_data**2 * scale**2 * au + c * self.sigma_data * scale * self.net(
+            scale * au, log_sigma / 4, cond
+        )
 
 # %% ../nbs/05_denoise.ipynb #53fe53cc
 def denoising_loss(denoise, path, x, t, y=None, weight=None, noise=None, generator=None):
@@ -100,13 +119,17 @@ def denoising_loss(denoise, path, x, t, y=None, weight=None, noise=None, generat
     t = (t[:, None] if t.dim() == 1 else t).expand(x.shape[:2])
     x_t, _ = path.perturb(x, t, y=y, noise=noise, generator=generator)
     w = (t > 0).to(x.dtype)
-    per_frame = ((denoise(x_t, t, y) - x)**2).flatten(2).mean(2)
-    return (per_frame * (w if weight is None else w * weight(t).to(x.dtype))).sum() / w.sum().clamp_min(1)
+    per_frame = ((denoise(x_t, t, y) - x) ** 2).flatten(2).mean(2)
+    return (
+        per_frame * (w if weight is None else w * weight(t).to(x.dtype))
+    ).sum() / w.sum().clamp_min(1)
 
-def noise_weight(path): 
+
+def noise_weight(path):
     "The weight that makes eq. 6 the noise-prediction loss: (a / c)²."
-    return lambda t: (path.a(t) * _over(path.c(t)))**2
+    return lambda t: (path.a(t) * _over(path.c(t))) ** 2
 
-def v_weight(path, floor=0.):
+
+def v_weight(path, floor=0.0):
     "The weight that makes eq. 6 the v-prediction loss: 1 / c². `floor`: of c; above 0 it bounds the weight, for networks that predict the estimate."
-    return lambda t: _over(path.c(t).clamp_min(floor))**2
+    return lambda t: _over(path.c(t).clamp_min(floor)) ** 2

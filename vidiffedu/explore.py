@@ -10,20 +10,22 @@ import asyncio
 import base64
 import html
 import io
+
 import ipywidgets
 import numpy as np
 from PIL import Image
 
 # %% ../nbs/09_explore.ipynb #8d6691be
 def png(
-    image, # (h,w) grey or (h,w,3) colour; uint8, or float in [0,1]
-    scale=1, # screen pixels a side for each pixel
+    image,  # (h,w) grey or (h,w,3) colour; uint8, or float in [0,1]
+    scale=1,  # screen pixels a side for each pixel
 ):
     "The bytes of a PNG file showing `image`, every pixel a square."
     image = np.asarray(image)
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
         raise ValueError(f"image: got shape {image.shape}, expected (h, w) or (h, w, 3)")
-    if image.dtype != np.uint8: image = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
+    if image.dtype != np.uint8:
+        image = (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(image.repeat(scale, 0).repeat(scale, 1)).save(buffer, "PNG")
     return buffer.getvalue()
@@ -31,12 +33,14 @@ def png(
 # %% ../nbs/09_explore.ipynb #ec60a59f
 class Explorer:
     "Controls above a picture: `draw` answers each move at once, `refine` improves it until the next move."
-    def __init__(self,
-        draw, # draw(**values) -> PNG bytes, (h,w) or (h,w,3) image; keep it under 150 ms
-        controls, # {name of the argument: an ipywidgets control with a description}
-        refine=None, # refine(**values) -> generator of (picture, text), each piece of work under 100 ms
-        alt="the explorer's picture", # what the picture shows: a caption, for all readers
-        scale=1, # screen pixels for each pixel
+
+    def __init__(
+        self,
+        draw,  # draw(**values) -> PNG bytes, (h,w) or (h,w,3) image; keep it under 150 ms
+        controls,  # {name of the argument: an ipywidgets control with a description}
+        refine=None,  # refine(**values) -> generator of (picture, text), each piece of work under 100 ms
+        alt="the explorer's picture",  # what the picture shows: a caption, for all readers
+        scale=1,  # screen pixels for each pixel
     ):
         self.draw, self.refine, self.controls, self.scale = draw, refine, controls, scale
         self.task, self.moves = None, 0
@@ -45,23 +49,32 @@ class Explorer:
         self.picture.add_class("vidiffedu-picture")
         self.slow.add_class("vidiffedu-refined")
         below = [self.slow, self.note] if refine else []
-        self.caption = ipywidgets.HTML(html.escape(alt))    # an Image widget has no alt text of its own
+        self.caption = ipywidgets.HTML(
+            html.escape(alt)
+        )  # an Image widget has no alt text of its own
         self.widget = ipywidgets.VBox([*controls.values(), self.picture, self.caption, *below])
         self.widget.add_class("vidiffedu-explorer")
-        for control in controls.values(): control.observe(self._moved, "value")
+        for control in controls.values():
+            control.observe(self._moved, "value")
         self._moved()
 
-    def values(self): return {name: control.value for name, control in self.controls.items()}
+    def values(self):
+        return {name: control.value for name, control in self.controls.items()}
 
-    def _bytes(self, picture): return picture if isinstance(picture, bytes) else png(picture, self.scale)
+    def _bytes(self, picture):
+        return picture if isinstance(picture, bytes) else png(picture, self.scale)
 
     def _moved(self, change=None):
-        if self.task is not None: self.task.cancel()
+        if self.task is not None:
+            self.task.cancel()
         self.moves += 1
         self.picture.value = self._bytes(self.draw(**self.values()))
-        if self.refine is None: return
-        try: self.task = asyncio.get_running_loop().create_task(self._refine())
-        except RuntimeError: self.task = None    # no event loop, so no kernel: call `finish`
+        if self.refine is None:
+            return
+        try:
+            self.task = asyncio.get_running_loop().create_task(self._refine())
+        except RuntimeError:
+            self.task = None  # no event loop, so no kernel: call `finish`
 
     async def _refine(self):
         self.widget.add_class("vidiffedu-busy")
@@ -69,14 +82,19 @@ class Explorer:
         try:
             for picture, text in self.refine(**self.values()):
                 self.slow.value, self.note.value = self._bytes(picture), text
-                await asyncio.sleep(.005)        # here the next move gets its turn
-        except Exception as e: self.note.value = f"{type(e).__name__}: {html.escape(str(e))}"   # else nobody would see it
+                await asyncio.sleep(0.005)  # here the next move gets its turn
+        except Exception as e:
+            self.note.value = (
+                f"{type(e).__name__}: {html.escape(str(e))}"  # else nobody would see it
+            )
         finally:
-            if me == self.moves: self.widget.remove_class("vidiffedu-busy")
+            if me == self.moves:
+                self.widget.remove_class("vidiffedu-busy")
 
     def finish(self):
         "Do all of the slow work now, without an event loop (tests, scripts)."
-        if self.task is not None: self.task.cancel()
+        if self.task is not None:
+            self.task.cancel()
         for picture, text in self.refine(**self.values()):
             self.slow.value, self.note.value = self._bytes(picture), text
         return self
@@ -88,31 +106,45 @@ class Explorer:
         return {**data, "image/png": base64.b64encode(self.picture.value).decode()}
 
 # %% ../nbs/10_score.ipynb #49d8afb1
-import torch
 from pathlib import Path
+
+import torch
+
 from .core import seeded
 from .nets import BlindUNet
 from .score import BlindDenoiser, coarse_to_fine
 from .train import load_weights
 
 # %% ../nbs/10_score.ipynb #83f4eca7
-def _tiles(frames, across, gap=1): # (n, h, w) in [-1, 1] -> one picture in [0, 1]
-    padded = np.pad((np.asarray(frames) + 1) / 2, ((0, -len(frames) % across), (0, gap), (0, gap)), constant_values=1.)
-    rows = [np.concatenate(list(padded[i:i + across]), 1) for i in range(0, len(padded), across)]
+def _tiles(frames, across, gap=1):  # (n, h, w) in [-1, 1] -> one picture in [0, 1]
+    padded = np.pad(
+        (np.asarray(frames) + 1) / 2,
+        ((0, -len(frames) % across), (0, gap), (0, gap)),
+        constant_values=1.0,
+    )
+    rows = [np.concatenate(list(padded[i : i + across]), 1) for i in range(0, len(padded), across)]
     return np.concatenate(rows)
+
 
 def leaf_models(folder="checkpoints"):
     "The small networks that come with the course, {q: BlindDenoiser}: trained as in chapter 1, in worlds with q = 0.5, 0.7 and 0.9."
-    return {q: load_weights(BlindDenoiser(BlindUNet(past=2)), Path(folder) / f"score_q{round(100 * q)}.safetensors").eval()
-            for q in (.5, .7, .9)}
+    return {
+        q: load_weights(
+            BlindDenoiser(BlindUNet(past=2)), Path(folder) / f"score_q{round(100 * q)}.safetensors"
+        ).eval()
+        for q in (0.5, 0.7, 0.9)
+    }
+
 
 def leaf_explorer(
-    models, # {q: BlindDenoiser trained in a world with this q}
-    probe, # the Probe whose clips to choose from
-    n_samples=32, # futures drawn
+    models,  # {q: BlindDenoiser trained in a world with this q}
+    probe,  # the Probe whose clips to choose from
+    n_samples=32,  # futures drawn
 ):
     "Chapter 1: a noisy next frame and what a blind denoiser makes of it; below, futures drawn from coarse to fine, counted."
-    def at(clip): return probe.past[clip:clip + 1], probe.outcomes[clip:clip + 1]
+
+    def at(clip):
+        return probe.past[clip : clip + 1], probe.outcomes[clip : clip + 1]
 
     @torch.no_grad()
     def draw(clip, log_sigma, q, sigma_0, h_0, beta):
@@ -126,26 +158,50 @@ def leaf_explorer(
         (past, _), g, denoise = at(clip), seeded(clip), models[q].denoise
         past = past.expand(n_samples, -1, -1, -1, -1)
         noise = [sigma_0 * torch.randn(past[:, :1].shape, generator=g) for _ in range(2)]
-        looks = coarse_to_fine(denoise, denoise(noise[0], past) + noise[1], past, h_0=h_0, h_max=max(.3, h_0), beta=beta, generator=g)
+        looks = coarse_to_fine(
+            denoise,
+            denoise(noise[0], past) + noise[1],
+            past,
+            h_0=h_0,
+            h_max=max(0.3, h_0),
+            beta=beta,
+            generator=g,
+        )
         for look, (x_hat, sigma, _) in enumerate(looks, 1):
-            p = float((((x_hat[:, None] - probe.outcomes[clip])**2).flatten(2).sum(2).argmin(1) == 0).float().mean())
-            text = (f"look {look}, σ = {sigma.mean():.3f}: nearer to bright in front in {p * n_samples:.0f} of {n_samples}, "
-                    f"{p:.2f} ± {1.96 * (max(p * (1 - p), .01) / n_samples)**.5:.2f} (the world's q: {q})")
+            p = float(
+                (((x_hat[:, None] - probe.outcomes[clip]) ** 2).flatten(2).sum(2).argmin(1) == 0)
+                .float()
+                .mean()
+            )
+            text = (
+                f"look {look}, σ = {sigma.mean():.3f}: nearer to bright in front in {p * n_samples:.0f} of {n_samples}, "
+                f"{p:.2f} ± {1.96 * (max(p * (1 - p), 0.01) / n_samples) ** 0.5:.2f} (the world's q: {q})"
+            )
             yield _tiles(x_hat[:, 0, 0].clamp(-1, 1), 8), text
 
-    slider, wide = ipywidgets.FloatSlider, dict(style={"description_width": "9em"}, layout={"width": "30em"})
+    slider, wide = (
+        ipywidgets.FloatSlider,
+        dict(style={"description_width": "9em"}, layout={"width": "30em"}),
+    )
     controls = dict(
         clip=ipywidgets.IntSlider(0, min=0, max=len(probe.past) - 1, description="clip", **wide),
-        log_sigma=slider(0., min=-1.5, max=.5, step=.1, description="noise: log₁₀ σ", **wide),
-        q=ipywidgets.SelectionSlider(options=sorted(models), value=sorted(models)[len(models) // 2], description="q of the world", **wide),
-        sigma_0=slider(4., min=.25, max=5., step=.25, description="sampler: σ₀", **wide),
-        h_0=slider(.05, min=.02, max=.3, step=.01, description="sampler: h₀", **wide),
-        beta=slider(.5, min=.2, max=1., step=.1, description="sampler: β", **wide))
+        log_sigma=slider(0.0, min=-1.5, max=0.5, step=0.1, description="noise: log₁₀ σ", **wide),
+        q=ipywidgets.SelectionSlider(
+            options=sorted(models),
+            value=sorted(models)[len(models) // 2],
+            description="q of the world",
+            **wide,
+        ),
+        sigma_0=slider(4.0, min=0.25, max=5.0, step=0.25, description="sampler: σ₀", **wide),
+        h_0=slider(0.05, min=0.02, max=0.3, step=0.01, description="sampler: h₀", **wide),
+        beta=slider(0.5, min=0.2, max=1.0, step=0.1, description="sampler: β", **wide),
+    )
     alt = "two past frames, the noisy next frame, the estimate, and the two possible outcomes, bright and dark in front"
     return Explorer(draw, controls, refine=refine, alt=alt, scale=6)
 
 # %% ../nbs/11_bridge.ipynb #183d11fa
 import torch
+
 from .bridge import edm_step, from_estimate, from_known
 from .core import expand, seeded
 from .data import turning_leaf
@@ -160,26 +216,34 @@ def _noise_anew(path, x_t, x_hat, t, s, y=None, generator=None, **_):
     "Wrong, for show: jump to the marginal at s and forget the noise of x_t."
     return path.perturb(x_hat, s, y=y, generator=generator)[0]
 
+
 def _literal_increment(path, x_t, x_hat, t, s, y=None, generator=None, **_):
     "Wrong, for show: drift by the step's length, but noise of full size -(1 - s) log(1 - s) at every step."
     noise = torch.randn(x_t.shape, generator=generator, dtype=x_t.dtype)
     return x_t + expand(t - s, x_t) * (x_hat - y) + expand(path.c(s) / path.k, x_t) * noise
 
-_bridge_steps = {"ancestral": ddpm_step, "DDIM": ddim_step, "Heun in σ": edm_step,
-                 "all noise anew (wrong)": _noise_anew, "literal increment (wrong)": _literal_increment}
-_bridge_spacing = {"uniform in t": grid, "even in log σ": even_noise(Bridge(), knee=.1, top=10.)}
+
+_bridge_steps = {
+    "ancestral": ddpm_step,
+    "DDIM": ddim_step,
+    "Heun in σ": edm_step,
+    "all noise anew (wrong)": _noise_anew,
+    "literal increment (wrong)": _literal_increment,
+}
+_bridge_spacing = {"uniform in t": grid, "even in log σ": even_noise(Bridge(), knee=0.1, top=10.0)}
 _bridge_starts = {"the known frame": from_known, "the first estimate": from_estimate}
 
 # %% ../nbs/11_bridge.ipynb #1bfcbbf2
 def bridge_explorer(
-    fork=None, # a Probe with two outcomes, the first of probability 0.7; None: twelve of `turning_leaf`
-    n_samples=32, # next frames drawn, at most 32 of them shown
+    fork=None,  # a Probe with two outcomes, the first of probability 0.7; None: twelve of `turning_leaf`
+    n_samples=32,  # next frames drawn, at most 32 of them shown
 ):
     "Chapter 2: a next frame on the bridge and its exact estimate; below, next frames drawn by right and wrong samplers, counted."
     fork, path = turning_leaf(12, generator=seeded(30)) if fork is None else fork, Bridge()
+
     def at(clip):
         both = fork.outcomes[clip]
-        return fork.past[clip:clip + 1], both, Mixture(both, [.7, .3]).denoiser(path)
+        return fork.past[clip : clip + 1], both, Mixture(both, [0.7, 0.3]).denoiser(path)
 
     def draw(clip, log_sigma, **_):
         past, both, denoise = at(clip)
@@ -193,44 +257,54 @@ def bridge_explorer(
         past, both, denoise = at(clip)
         y, g = past[:, -1:].expand(n_samples, -1, -1, -1, -1), seeded(clip + 1)
         ts = _bridge_spacing[spacing](steps, 1)
-        if float(path.c(ts[0])) == 0: ts = ts[1:]              # the bridge's end has no noise to start from
+        if float(path.c(ts[0])) == 0:
+            ts = ts[1:]  # the bridge's end has no noise to start from
         x_s = _bridge_starts[start](denoise, path, y, ts[0].expand(n_samples, 1), g)
         pace = max(1, len(ts) // 12)
         for i in range(0, len(ts) - 1, pace):
-            rows = ts[i:i + pace + 1]
+            rows = ts[i : i + pace + 1]
             x_s = sample(denoise, path, x_s, rows, step=_bridge_steps[sampler], y=y, generator=g)
             s = rows[-1, 0]
-            u = (x_s - float(path.b(s)) * y) / float(path.a(s))          # the next frame and σ(s) of noise
+            u = (x_s - float(path.b(s)) * y) / float(path.a(s))  # the next frame and σ(s) of noise
             text = f"at σ = {float(path.sigma(s)):.2f}, {_which_future(u, both)}"
             yield _tiles(x_s[:32, 0, 0].clamp(-1, 1), 8), text
 
-    alt = ("two known frames, the noisy frame on the bridge, the same as next frame plus noise, "
-           "its exact estimate, and the two futures; below, next frames on their way")
+    alt = (
+        "two known frames, the noisy frame on the bridge, the same as next frame plus noise, "
+        "its exact estimate, and the two futures; below, next frames on their way"
+    )
     return Explorer(draw, _bridge_controls(len(fork.past)), refine=refine, alt=alt, scale=6)
 
 # %% ../nbs/11_bridge.ipynb #8ac624b4
-def _which_future(u, both): # u (n, 1, 1, h, w), both (2, 1, 1, h, w) -> text
+def _which_future(u, both):  # u (n, 1, 1, h, w), both (2, 1, 1, h, w) -> text
     distance, which = (u[:, None] - both).square().mean((2, 3, 4, 5)).min(1)
-    n, straight, near = len(u), int((which == 0).sum()), int((distance < .1**2).sum())
+    n, straight, near = len(u), int((which == 0).sum()), int((distance < 0.1**2).sum())
     low, high = wilson(straight, n)
     share = f"{straight / n:.2f} ({low:.2f} to {high:.2f}; the world: 0.70)"
     return f"straight on: {share}, near a future: {near} of {n}"
 
+
 def _bridge_controls(n):
     wide = dict(style={"description_width": "9em"}, layout={"width": "30em"})
+
     def choice(options, value, name):
         return ipywidgets.Dropdown(options=list(options), value=value, description=name, **wide)
+
     return dict(
         clip=ipywidgets.IntSlider(0, min=0, max=n - 1, description="clip", **wide),
-        log_sigma=ipywidgets.FloatSlider(.3, min=-1.5, max=1., step=.1, description="noise: log₁₀ σ", **wide),
+        log_sigma=ipywidgets.FloatSlider(
+            0.3, min=-1.5, max=1.0, step=0.1, description="noise: log₁₀ σ", **wide
+        ),
         sampler=choice(_bridge_steps, "DDIM", "sampler"),
         spacing=choice(_bridge_spacing, "uniform in t", "spacing of steps"),
         steps=ipywidgets.IntSlider(25, min=5, max=100, step=5, description="steps", **wide),
-        start=choice(_bridge_starts, "the known frame", "start around"))
+        start=choice(_bridge_starts, "the known frame", "start around"),
+    )
 
 # %% ../nbs/12_vector.ipynb #3bc97595
 import torch
 from einops import rearrange
+
 from .core import seeded
 from .data import draw_leaves, scatter_leaves
 from .oracle import Points
@@ -238,40 +312,65 @@ from .paths import VP
 from .sample import ddpm_step, sample
 
 # %% ../nbs/12_vector.ipynb #d1f5c59c
-def leaf_fan(n=8, ways=32, f=6, size=16, seed=0): # -> (n ways, f, 1, size, size)
+def leaf_fan(n=8, ways=32, f=6, size=16, seed=0):  # -> (n ways, f, 1, size, size)
     "n leaves, each in the middle of frame 0, each going `ways` ways, once each."
-    leaves = scatter_leaves(n, f, size, disks=(1, 1), radius=(2.5, 3.5), speed=(1.2, 1.2), generator=seeded(seed))
+    leaves = scatter_leaves(
+        n, f, size, disks=(1, 1), radius=(2.5, 3.5), speed=(1.2, 1.2), generator=seeded(seed)
+    )
     leaves = leaves.take(torch.arange(n).repeat_interleave(ways))
     angle = (2 * torch.pi / ways * torch.arange(ways)).repeat(n)[:, None]
     velocity = 1.2 * torch.stack([angle.sin(), angle.cos()], -1)
-    ground = torch.where(leaves.grey[:, 0] > 0, leaves.grey[:, 0] - 1, leaves.grey[:, 0] + 1)       # a full step of contrast
-    return draw_leaves(leaves._replace(start=torch.full_like(velocity, (size - 1) / 2), velocity=velocity, ground=ground), f, size)
+    ground = torch.where(
+        leaves.grey[:, 0] > 0, leaves.grey[:, 0] - 1, leaves.grey[:, 0] + 1
+    )  # a full step of contrast
+    return draw_leaves(
+        leaves._replace(
+            start=torch.full_like(velocity, (size - 1) / 2), velocity=velocity, ground=ground
+        ),
+        f,
+        size,
+    )
 
-_clean = {"none": (), "the first": (0,), "the first two": (0, 1), "the ends": (0, -1), "the last": (-1,)}
 
-def _sloping(f, clean, level, slope): # -> t (1, f)
-    t = (level + slope * (torch.arange(f) / (f - 1) - .5)).clamp(0, 1)
+_clean = {
+    "none": (),
+    "the first": (0,),
+    "the first two": (0, 1),
+    "the ends": (0, -1),
+    "the last": (-1,),
+}
+
+
+def _sloping(f, clean, level, slope):  # -> t (1, f)
+    t = (level + slope * (torch.arange(f) / (f - 1) - 0.5)).clamp(0, 1)
     t[list(_clean[clean])] = 0
     return t[None]
 
+
 def _walk(denoise, path, x_s, t, generator, rows=30, every=5):
     "From x_s at times t (1, f) to clean clips by ancestral steps, even in asinh(σ/0.03); yields after `every` rows."
-    sigma = .03 * torch.sinh(torch.linspace(1, 0, rows + 1)[:, None, None].double() * torch.asinh(path.sigma(t.double()) / .03))
+    sigma = 0.03 * torch.sinh(
+        torch.linspace(1, 0, rows + 1)[:, None, None].double()
+        * torch.asinh(path.sigma(t.double()) / 0.03)
+    )
     ts = path.time_at(sigma).clamp(0, 1).expand(-1, len(x_s), -1)
     for i in range(0, rows, every):
-        x_s = sample(denoise, path, x_s, ts[i:i + every + 1], step=ddpm_step, generator=generator)
+        x_s = sample(denoise, path, x_s, ts[i : i + every + 1], step=ddpm_step, generator=generator)
         yield x_s
 
 # %% ../nbs/12_vector.ipynb #f0322ddd
 def vector_explorer(
-    points=None, # clips (m, f, 1, h, w) that the world consists of; None: `leaf_fan()`
-    n_draws=16, # draws below, five of them shown
+    points=None,  # clips (m, f, 1, h, w) that the world consists of; None: `leaf_fan()`
+    n_draws=16,  # draws below, five of them shown
 ):
     "Chapter 3: a time for every frame, and what each frame's exact estimate borrows from its cleaner neighbours."
     points, path = leaf_fan() if points is None else points, VP()
     f, world = points.shape[1], Points(points)
     single = Points(rearrange(points, "m f c h w -> f m 1 c h w")).denoiser(path)
-    together, chosen = world.denoiser(path), torch.arange(0, len(points), max(1, len(points) // 24) + 2)
+    together, chosen = (
+        world.denoiser(path),
+        torch.arange(0, len(points), max(1, len(points) // 24) + 2),
+    )
 
     def noisy(clip, **times):
         x, t = points[chosen[clip]][None], _sloping(f, **times)
@@ -279,15 +378,25 @@ def vector_explorer(
 
     def draw(**values):
         x, t, x_t = noisy(**values)
-        alone = rearrange(single(rearrange(x_t, "1 f c h w -> f 1 c h w"), t.T), "f 1 c h w -> 1 f c h w")
+        alone = rearrange(
+            single(rearrange(x_t, "1 f c h w -> f 1 c h w"), t.T), "f 1 c h w -> 1 f c h w"
+        )
         rows = torch.cat([x_t, alone, together(x_t, t), x])[:, :, 0].clamp(-1, 1)
         strip = np.concatenate([np.full((3, x.shape[-1] + 1), v) for v in t[0].tolist()], 1)
-        return np.concatenate([strip, np.ones((1, strip.shape[1])), _tiles(rearrange(rows, "k f h w -> (k f) h w"), f)])
+        return np.concatenate(
+            [
+                strip,
+                np.ones((1, strip.shape[1])),
+                _tiles(rearrange(rows, "k f h w -> (k f) h w"), f),
+            ]
+        )
 
     def refine(**values):
         x, t, x_t = noisy(**values)
         p = float(world.responsibilities(path)(x_t, t)[0, chosen[values["clip"]]])
-        for x_s in _walk(together, path, x_t.expand(n_draws, -1, -1, -1, -1), t, seeded(values["clip"] + 1)):
+        for x_s in _walk(
+            together, path, x_t.expand(n_draws, -1, -1, -1, -1), t, seeded(values["clip"] + 1)
+        ):
             right = int(((x_s - x).square().mean((1, 2, 3, 4)) < 1e-3).sum())
             text = f"{right} of {n_draws} draws are the true clip; its exact probability is {p:.2f}"
             yield _tiles(rearrange(x_s[:5, :, 0].clamp(-1, 1), "k f h w -> (k f) h w"), f), text
@@ -295,14 +404,22 @@ def vector_explorer(
     wide = dict(style={"description_width": "9em"}, layout={"width": "30em"})
     controls = dict(
         clip=ipywidgets.IntSlider(0, min=0, max=len(chosen) - 1, description="clip", **wide),
-        clean=ipywidgets.Dropdown(options=list(_clean), value="the first", description="clean frames", **wide),
-        level=ipywidgets.FloatSlider(.7, min=0, max=1, step=.05, description="time of the others", **wide),
-        slope=ipywidgets.FloatSlider(0., min=-1, max=1, step=.1, description="slope along the clip", **wide))
+        clean=ipywidgets.Dropdown(
+            options=list(_clean), value="the first", description="clean frames", **wide
+        ),
+        level=ipywidgets.FloatSlider(
+            0.7, min=0, max=1, step=0.05, description="time of the others", **wide
+        ),
+        slope=ipywidgets.FloatSlider(
+            0.0, min=-1, max=1, step=0.1, description="slope along the clip", **wide
+        ),
+    )
     alt = "a strip with each frame's time, then the noisy frames, each frame's estimate alone, the estimates together, and the true frames"
     return Explorer(draw, controls, refine=refine, alt=alt, scale=5)
 
 # %% ../nbs/13_masks.ipynb #117b2f34
 import torch
+
 from .core import expand, seeded
 from .masks import lattice_leaves, replacing
 from .oracle import Points
@@ -312,21 +429,23 @@ from .times import even_noise
 
 # %% ../nbs/13_masks.ipynb #b86e33f0
 def masks_explorer(
-    clips=None, # (n, f, 1, h, w), all clips that there are; None: `lattice_leaves()`
-    n_samples=4, # completions drawn each way
+    clips=None,  # (n, f, 1, h, w), all clips that there are; None: `lattice_leaves()`
+    n_samples=4,  # completions drawn each way
     steps=20,
 ):
     "Chapter 4: the exact guess of the unknown frames given the known ones; below, completions held and by replacement."
     clips, path = lattice_leaves() if clips is None else clips, VP()
     denoise, f = Points(clips).denoiser(path), clips.shape[1]
-    def mask(values): return torch.tensor([values[f"known{i + 1}"] for i in range(f)])
+
+    def mask(values):
+        return torch.tensor([values[f"known{i + 1}"] for i in range(f)])
 
     @torch.no_grad()
     def draw(clip, log_sigma, **values):
-        x, known = clips[clip:clip + 1], mask(values)
-        t = torch.where(known, 0., path.time_at(torch.tensor(10**log_sigma)))[None]
+        x, known = clips[clip : clip + 1], mask(values)
+        t = torch.where(known, 0.0, path.time_at(torch.tensor(10**log_sigma)))[None]
         x_t, _ = path.perturb(x, t, generator=seeded(clip))
-        shown = x_t / expand(path.a(t), x_t).clamp(min=.1)
+        shown = x_t / expand(path.a(t), x_t).clamp(min=0.1)
         return _tiles(torch.cat([x[0], shown[0], denoise(x_t, t, None)[0]])[:, 0].clamp(-1, 1), f)
 
     @torch.no_grad()
@@ -334,19 +453,41 @@ def masks_explorer(
         known = mask(values).expand(n_samples, f)
         x, g = clips[clip].expand(n_samples, -1, -1, -1, -1), seeded(clip)
         if known.all():
-            yield _completions(x.repeat(2, 1, 1, 1, 1), f), "all frames are known: nothing to complete"
+            yield (
+                _completions(x.repeat(2, 1, 1, 1, 1), f),
+                "all frames are known: nothing to complete",
+            )
             return
-        ts = {"held": even_noise(path)(steps, f, known=known[0]), "replaced": even_noise(path)(steps, f)}
+        ts = {
+            "held": even_noise(path)(steps, f, known=known[0]),
+            "replaced": even_noise(path)(steps, f),
+        }
         step = {"held": heun_step, "replaced": replacing(heun_step, x, known)}
-        now = {way: path.perturb(torch.where(expand(known, x), x, 0), rows[0].expand(n_samples, f), generator=g)[0] for way, rows in ts.items()}
+        now = {
+            way: path.perturb(
+                torch.where(expand(known, x), x, 0), rows[0].expand(n_samples, f), generator=g
+            )[0]
+            for way, rows in ts.items()
+        }
         for i in range(steps):
-            for way in now: now[way] = sample(denoise, path, now[way], ts[way][i:i + 2], step=step[way], generator=g)
+            for way in now:
+                now[way] = sample(
+                    denoise, path, now[way], ts[way][i : i + 2], step=step[way], generator=g
+                )
             yield _completions(torch.cat(list(now.values())), f), f"step {i + 1} of {steps}"
         fits = {way: _fitting(v, clips, clip, known[0]) for way, v in now.items()}
-        yield _completions(torch.cat(list(now.values())), f), "; ".join(f"{way}: {k} of {n_samples} move as the known frames demand" for way, k in fits.items())
+        yield (
+            _completions(torch.cat(list(now.values())), f),
+            "; ".join(
+                f"{way}: {k} of {n_samples} move as the known frames demand"
+                for way, k in fits.items()
+            ),
+        )
 
-    alt = ("rows: truth, what the denoiser sees, its exact guess; below, " +
-           f"{n_samples} completions with the known frames held (left) and by replacement (right)")
+    alt = (
+        "rows: truth, what the denoiser sees, its exact guess; below, "
+        + f"{n_samples} completions with the known frames held (left) and by replacement (right)"
+    )
     return Explorer(draw, _mask_controls(len(clips), f), refine=refine, alt=alt, scale=5)
 
 # %% ../nbs/13_masks.ipynb #24ccbd63
@@ -354,17 +495,29 @@ def _mask_controls(n, f):
     wide = dict(style={"description_width": "9em"}, layout={"width": "30em"})
     return dict(
         clip=ipywidgets.IntSlider(64, min=0, max=n - 1, description="clip", **wide),
-        log_sigma=ipywidgets.FloatSlider(0., min=-1.5, max=2., step=.1, description="noise: log₁₀ σ", **wide),
-        **{f"known{i + 1}": ipywidgets.Checkbox(i in (0, f - 1), description=f"frame {i + 1} known", **wide) for i in range(f)})
+        log_sigma=ipywidgets.FloatSlider(
+            0.0, min=-1.5, max=2.0, step=0.1, description="noise: log₁₀ σ", **wide
+        ),
+        **{
+            f"known{i + 1}": ipywidgets.Checkbox(
+                i in (0, f - 1), description=f"frame {i + 1} known", **wide
+            )
+            for i in range(f)
+        },
+    )
 
-def _completions(x, f): # (2 n, f, 1, h, w): held on the left, replaced on the right
+
+def _completions(x, f):  # (2 n, f, 1, h, w): held on the left, replaced on the right
     held, replaced = (_tiles(v.flatten(0, 1)[:, 0].clamp(-1, 1), f) for v in x.chunk(2))
     return np.concatenate([held, np.ones((len(held), 4)), replaced], 1)
+
 
 def _fitting(x, clips, clip, known):
     "How many of the completions are nearest to a clip with the same known frames?"
     apart = (x[:, None] - clips)[:, :, ~known].square().mean((2, 3, 4, 5))
-    return int(((clips[apart.argmin(1)] - clips[clip])[:, known].abs().sum((1, 2, 3, 4)) < 1e-2).sum())
+    return int(
+        ((clips[apart.argmin(1)] - clips[clip])[:, known].abs().sum((1, 2, 3, 4)) < 1e-2).sum()
+    )
 
 # %% ../nbs/14_residual.ipynb #908c04f4
 from .core import expand
@@ -375,12 +528,16 @@ def printed_step(path, x_t, x_hat, t, s, generator=None, **_):
     "Eq. 4 as printed: DDPM's step with the variance in the place of the standard deviation."
     plain = ddpm_step(path, x_t, x_hat, t, s, generator=generator)
     a_t, c_t, a_s, c_s = path.a(t), path.c(t), path.a(s), path.c(s)
-    fresh = expand(c_s * (1 - (a_t * c_s / (a_s * c_t))**2).clamp_min(0).sqrt(), x_t)
-    mean = expand(a_s * (1 - (a_t / a_s)**2) / c_t**2, x_t) * x_hat + expand(a_t / a_s * c_s**2 / c_t**2, x_t) * x_t
+    fresh = expand(c_s * (1 - (a_t * c_s / (a_s * c_t)) ** 2).clamp_min(0).sqrt(), x_t)
+    mean = (
+        expand(a_s * (1 - (a_t / a_s) ** 2) / c_t**2, x_t) * x_hat
+        + expand(a_t / a_s * c_s**2 / c_t**2, x_t) * x_t
+    )
     return mean + fresh * (plain - mean)
 
 # %% ../nbs/14_residual.ipynb #a8a8742d
 import torch
+
 from .core import seeded
 from .data import turning_leaf
 from .oracle import Mixture
@@ -389,21 +546,26 @@ from .sample import sample
 from .times import grid
 
 # %% ../nbs/14_residual.ipynb #66f2a225
-_forecasts = {"last frame": lambda past, law: past[:, -1:], "mean of the futures": lambda past, law: law.mean[None], "nothing": lambda past, law: 0 * past[:, -1:]}
+_forecasts = {
+    "last frame": lambda past, law: past[:, -1:],
+    "mean of the futures": lambda past, law: law.mean[None],
+    "nothing": lambda past, law: 0 * past[:, -1:],
+}
 _residual_steps = {"with the root": ddpm_step, "as printed": printed_step}
 
+
 def residual_explorer(
-    fork=None, # a Probe with two outcomes, the first of probability 0.7; None: twelve of `turning_leaf`
-    n_samples=32, # next frames drawn
+    fork=None,  # a Probe with two outcomes, the first of probability 0.7; None: twelve of `turning_leaf`
+    n_samples=32,  # next frames drawn
 ):
     "Chapter 5: forecast, residual, and what is made of a noisy residual at any scale; below, an ensemble by Algorithm 1, printed and corrected."
     fork, path = turning_leaf(12, generator=seeded(30)) if fork is None else fork, Cosine()
 
     def at(clip, forecast, log_scale, **_):
         both = fork.outcomes[clip]
-        law, past, scale = Mixture(both, [.7, .3]), fork.past[clip:clip + 1], 10**log_scale
+        law, past, scale = Mixture(both, [0.7, 0.3]), fork.past[clip : clip + 1], 10**log_scale
         mu = _forecasts[forecast](past, law)
-        return both, past, mu, scale, Mixture((both - mu) / scale, [.7, .3]).denoiser(path)
+        return both, past, mu, scale, Mixture((both - mu) / scale, [0.7, 0.3]).denoiser(path)
 
     def draw(clip, time, **values):
         both, past, mu, scale, denoise = at(clip, **values)
@@ -418,64 +580,90 @@ def residual_explorer(
         g = seeded(clip + 1)
         r_s, ts = torch.randn(n_samples, *mu.shape[1:], generator=g), grid(200, 1)
         for i in range(0, 200, 20):
-            r_s = sample(denoise, path, r_s, ts[i:i + 21], step=_residual_steps[step], generator=g)
+            r_s = sample(
+                denoise, path, r_s, ts[i : i + 21], step=_residual_steps[step], generator=g
+            )
             x = mu + scale * denoise(r_s, ts[min(i + 20, 200)]) if i < 180 else mu + scale * r_s
             straight = int((x[:, None] - both).square().mean((2, 3, 4, 5)).min(1)[1].eq(0).sum())
-            yield _tiles(x[:, 0, 0].clamp(-1, 1), 8), f"straight on: {straight} of {n_samples} (the world: 70 in 100)"
+            yield (
+                _tiles(x[:, 0, 0].clamp(-1, 1), 8),
+                f"straight on: {straight} of {n_samples} (the world: 70 in 100)",
+            )
 
     wide = dict(style={"description_width": "9em"}, layout={"width": "30em"})
     controls = dict(
         clip=ipywidgets.IntSlider(0, min=0, max=len(fork.past) - 1, description="clip", **wide),
         forecast=ipywidgets.Dropdown(options=list(_forecasts), description="forecaster", **wide),
-        log_scale=ipywidgets.FloatSlider(0., min=-1.5, max=1., step=.1, description="scale: log₁₀ s", **wide),
-        time=ipywidgets.FloatSlider(.5, min=0, max=1, step=.02, description="time t", **wide),
-        step=ipywidgets.Dropdown(options=list(_residual_steps), description="Algorithm 1", **wide))
+        log_scale=ipywidgets.FloatSlider(
+            0.0, min=-1.5, max=1.0, step=0.1, description="scale: log₁₀ s", **wide
+        ),
+        time=ipywidgets.FloatSlider(0.5, min=0, max=1, step=0.02, description="time t", **wide),
+        step=ipywidgets.Dropdown(options=list(_residual_steps), description="Algorithm 1", **wide),
+    )
     alt = "the last frame, the forecast, the frame that happens, its residual, the noisy residual, and the exact estimate; below, an ensemble on its way"
     return Explorer(draw, controls, refine=refine, alt=alt, scale=6)
 
 # %% ../nbs/15_crps.ipynb #f13c30af
 import math
+
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
+
 from .core import seeded
 from .crps import crps, rank_histogram, spread_skill
 
 # %% ../nbs/15_crps.ipynb #e367ceb9
 class _Panel:
     "A small diagram, drawn in milliseconds: numbers x, y in `xs`, `ys` to pixels of a picture."
+
     def __init__(self, picture, left, xs, ys, title, wide=210, high=170, top=34):
-        self.pen, self.box, self.xs, self.ys = ImageDraw.Draw(picture), (left, top, left + wide, top + high), xs, ys
+        self.pen, self.box, self.xs, self.ys = (
+            ImageDraw.Draw(picture),
+            (left, top, left + wide, top + high),
+            xs,
+            ys,
+        )
         self.pen.rectangle(self.box, outline="#bbbbbb")
         self.text(xs[0], ys[1], title, -28)
 
     def at(self, x, y):
         (x0, x1), (y0, y1), (left, top, right, low) = self.xs, self.ys, self.box
-        return left + (x - x0) / (x1 - x0) * (right - left), low - (min(max(y, y0), y1) - y0) / (y1 - y0) * (low - top)
+        return left + (x - x0) / (x1 - x0) * (right - left), low - (min(max(y, y0), y1) - y0) / (
+            y1 - y0
+        ) * (low - top)
 
     def bar(self, x, width, y, colour="#0072b2"):
         (a, b), (c, d) = self.at(x - width / 2, y), self.at(x + width / 2, self.ys[0])
         self.pen.rectangle((a, b, max(a, c), d), fill=colour)
 
-    def line(self, points, colour="#555555", width=1): self.pen.line([self.at(*p) for p in points], fill=colour, width=width)
+    def line(self, points, colour="#555555", width=1):
+        self.pen.line([self.at(*p) for p in points], fill=colour, width=width)
 
     def dots(self, points, colour="#d55e00"):
-        for a, b in (self.at(*p) for p in points): self.pen.ellipse((a - 3, b - 3, a + 3, b + 3), fill=colour)
+        for a, b in (self.at(*p) for p in points):
+            self.pen.ellipse((a - 3, b - 3, a + 3, b + 3), fill=colour)
 
     def text(self, x, y, words, down=4):
-        self.pen.text(np.add(self.at(x, y), (0, down)), words, fill="black", font=ImageFont.load_default(13))
+        self.pen.text(
+            np.add(self.at(x, y), (0, down)), words, fill="black", font=ImageFont.load_default(13)
+        )
 
-def _diagrams(X, x, perfect): # members (s n), truth (n), the perfect forecaster's score -> (h w 3) uint8
+
+def _diagrams(
+    X, x, perfect
+):  # members (s n), truth (n), the perfect forecaster's score -> (h w 3) uint8
     s, picture = len(X), Image.new("RGB", (740, 232), "white")
     scores = [float(crps(X, x, fair=fair).mean()) for fair in (False, True)]
     ranks, (spread, error) = rank_histogram(X, x), spread_skill(X, x)
-    left = _Panel(picture, 10, (.4, 2.6), (0, 3 * perfect), "mean CRPS; line: perfect")
+    left = _Panel(picture, 10, (0.4, 2.6), (0, 3 * perfect), "mean CRPS; line: perfect")
     for k, (name, value) in enumerate(zip(("plain", "fair"), scores)):
-        left.bar(k + 1, .6, value, ("#0072b2", "#009e73")[k])
-        left.text(k + .7, 0, f"{name} {value:.3f}")
-    left.line([(.4, perfect), (2.6, perfect)])
+        left.bar(k + 1, 0.6, value, ("#0072b2", "#009e73")[k])
+        left.text(k + 0.7, 0, f"{name} {value:.3f}")
+    left.line([(0.4, perfect), (2.6, perfect)])
     middle = _Panel(picture, 260, (-1, s + 1), (0, 4), "rank of the truth; line: even")
-    for k, share in enumerate((ranks / ranks.sum() * (s + 1)).tolist()): middle.bar(k, .8, share)
+    for k, share in enumerate((ranks / ranks.sum() * (s + 1)).tolist()):
+        middle.bar(k, 0.8, share)
     middle.line([(-1, 1), (s + 1, 1)])
     most = float(max(spread.max(), error.max()))
     right = _Panel(picture, 510, (0, most), (0, most), "error against spread")
@@ -483,21 +671,26 @@ def _diagrams(X, x, perfect): # members (s n), truth (n), the perfect forecaster
     right.dots(zip(spread.tolist(), error.tolist()))
     return np.asarray(picture)
 
+
 def crps_explorer(
-    n=3000, # numbers to forecast
+    n=3000,  # numbers to forecast
 ):
     "Chapter 6: a forecaster's bias, spread and members, and what score, rank histogram and spread-skill diagram make of them."
     g = seeded(0)
-    scale = torch.exp(torch.empty(n).uniform_(math.log(.3), math.log(3), generator=g))
+    scale = torch.exp(torch.empty(n).uniform_(math.log(0.3), math.log(3), generator=g))
     xi, noise = torch.randn(n, generator=g), torch.randn(50, n, generator=g)
     perfect = float(scale.mean()) / math.sqrt(math.pi)
 
-    def draw(bias, spread, members): return _diagrams(scale * (bias + spread * noise[:members]), scale * xi, perfect)
+    def draw(bias, spread, members):
+        return _diagrams(scale * (bias + spread * noise[:members]), scale * xi, perfect)
 
     wide = dict(style={"description_width": "9em"}, layout={"width": "30em"})
     controls = dict(
-        bias=ipywidgets.FloatSlider(0., min=-1.5, max=1.5, step=.1, description="bias", **wide),
-        spread=ipywidgets.FloatSlider(1., min=.1, max=2., step=.1, description="spread", **wide),
-        members=ipywidgets.IntSlider(10, min=4, max=50, description="members", **wide))
+        bias=ipywidgets.FloatSlider(0.0, min=-1.5, max=1.5, step=0.1, description="bias", **wide),
+        spread=ipywidgets.FloatSlider(
+            1.0, min=0.1, max=2.0, step=0.1, description="spread", **wide
+        ),
+        members=ipywidgets.IntSlider(10, min=4, max=50, description="members", **wide),
+    )
     alt = "three diagrams: mean CRPS, plain and fair, with the perfect forecaster's; rank histogram; error against spread"
     return Explorer(draw, controls, alt=alt)

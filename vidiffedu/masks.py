@@ -7,6 +7,7 @@ __all__ = ['mask_times', 'RaMViD', 'replacing', 'fill_by_replacement', 'lattice_
 
 # %% ../nbs/13_masks.ipynb #758c899f
 import torch
+
 from .core import check_video, expand
 from .data import Leaves, draw_leaves
 from .denoise import denoising_loss
@@ -16,7 +17,7 @@ from .times import even_noise, random_mask, shared
 from .vector import ClipMethod, known_frames
 
 # %% ../nbs/13_masks.ipynb #5ea55859
-def mask_times(b, f, max_known=4, p_uncond=.25, generator=None, device=None):
+def mask_times(b, f, max_known=4, p_uncond=0.25, generator=None, device=None):
     "Training times of random masks [hoppe2022ramvid, sec. 2.2]: one uniform time a clip, 0 on the frames that `random_mask` gives -> (b, f)."
     known = random_mask(b, f, max_known, p_uncond, generator=generator, device=device)
     return shared(b, f, generator=generator, device=device).masked_fill(known, 0)
@@ -24,12 +25,14 @@ def mask_times(b, f, max_known=4, p_uncond=.25, generator=None, device=None):
 # %% ../nbs/13_masks.ipynb #2171fa44
 class RaMViD(ClipMethod):
     "Random-mask video diffusion [hoppe2022ramvid]: known frames go in clean, and the network has to see by itself which they are."
-    def __init__(self,
-        net,                   # net(x_t (b,f,c,h,w), t (b,), None) -> estimate; FromV(network, path) for a network of v
+
+    def __init__(
+        self,
+        net,  # net(x_t (b,f,c,h,w), t (b,), None) -> estimate; FromV(network, path) for a network of v
         path=VP(),
-        max_known=4,           # K: at most so many known frames in training
-        p_uncond=.25,          # p_U: share of the clips with none
-        weight=None,           # weight(t) of the squared error of the estimate, shape of t; None: 1
+        max_known=4,  # K: at most so many known frames in training
+        p_uncond=0.25,  # p_U: share of the clips with none
+        weight=None,  # weight(t) of the squared error of the estimate, shape of t; None: 1
     ):
         super().__init__()
         self.net, self.path, self.weight = net, path, weight
@@ -38,47 +41,74 @@ class RaMViD(ClipMethod):
     def denoise(self, x_t, t, y=None):
         "E[x | x_t]: x_t (b, f, c, h, w), t (b, f), 0 on known frames; the network is told the largest of a clip's times only."
         t = torch.as_tensor(t, device=x_t.device)
-        if t.shape != x_t.shape[:2]: raise ValueError(f"t: got shape {tuple(t.shape)}, expected {tuple(x_t.shape[:2])}, a time for every frame")
+        if t.shape != x_t.shape[:2]:
+            raise ValueError(
+                f"t: got shape {tuple(t.shape)}, expected {tuple(x_t.shape[:2])}, a time for every frame"
+            )
         x_hat = self.net(x_t, t.amax(1), None)
         return torch.where(expand(t == 0, x_t), x_t, x_hat)
 
     def loss(self, clip, generator=None):
         "The denoising loss of the unknown frames, one random mask a clip. clip (b, f, c, h, w) in [-1, 1]."
         check_video(clip, "clip", range=(-1, 1))
-        t = mask_times(*clip.shape[:2], self.max_known, self.p_uncond, generator=generator, device=clip.device)
-        return denoising_loss(self.denoise, self.path, clip, t, weight=self.weight, generator=generator)
+        t = mask_times(
+            *clip.shape[:2], self.max_known, self.p_uncond, generator=generator, device=clip.device
+        )
+        return denoising_loss(
+            self.denoise, self.path, clip, t, weight=self.weight, generator=generator
+        )
 
 # %% ../nbs/13_masks.ipynb #b91fecd1
 def replacing(step, x, known):
     "`step`, after which the frames where known (b, f) is True are fresh noisy copies of x's [song2021sde, app. I]."
     here = expand(known, x)
+
     def step_and_replace(path, x_t, x_hat, t, s, generator=None, **how):
         x_s = step(path, x_t, x_hat, t, s, generator=generator, **how)
         return torch.where(here, path.perturb(x, s, generator=generator)[0], x_s)
+
     return step_and_replace
+
 
 @torch.no_grad()
 def fill_by_replacement(
-    denoise, path,             # of an unconditional model: denoise(x_t, t, None), one t for all frames
-    x, known,                  # (b, f, c, h, w); known (f,) or (b, f) bool
-    steps=25, generator=None, progress=False,
-    timetable=None,            # timetable(steps, f) -> ts (rows, f); None: `even_noise(path)`
-    step=heun_step,            # as in `fill_frames`
+    denoise,
+    path,  # of an unconditional model: denoise(x_t, t, None), one t for all frames
+    x,
+    known,  # (b, f, c, h, w); known (f,) or (b, f) bool
+    steps=25,
+    generator=None,
+    progress=False,
+    timetable=None,  # timetable(steps, f) -> ts (rows, f); None: `even_noise(path)`
+    step=heun_step,  # as in `fill_frames`
 ):  # (b, f, c, h, w)
     "The replacement method: all frames are denoised, the known ones overwritten at every step with fresh noisy copies."
     known = known_frames(known, x)
     x = torch.where(expand(known, x), x, 0)
     ts = (timetable or even_noise(path))(steps, x.shape[1])
     noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-    start = expand(path.a(ts[:1]), x) * x + expand(path.c(ts[:1]), x) * noise      # unknown frames: x = 0
-    return sample(denoise, path, start, ts, step=replacing(step, x, known), generator=generator, progress=progress)
+    start = (
+        expand(path.a(ts[:1]), x) * x + expand(path.c(ts[:1]), x) * noise
+    )  # unknown frames: x = 0
+    return sample(
+        denoise,
+        path,
+        start,
+        ts,
+        step=replacing(step, x, known),
+        generator=generator,
+        progress=progress,
+    )
 
 # %% ../nbs/13_masks.ipynb #05f5c3ac
 def lattice_leaves(size=16):
     "All 324 clips of one leaf on a lattice, 36 places by 9 velocities -> (324, 5, 1, size, size). One known frame leaves up to 9, two leave 1."
-    unit = 1.5 * size / 16                                                        # of places and of velocities, in pixels
-    place, velocity = (torch.arange(6) - 2.5) * unit + (size - 1) / 2, torch.tensor([-1., 0., 1.]) * unit
-    start = torch.cartesian_prod(place, place, velocity, velocity)[:, None]       # (n, 1 leaf, 4)
+    unit = 1.5 * size / 16  # of places and of velocities, in pixels
+    place, velocity = (
+        (torch.arange(6) - 2.5) * unit + (size - 1) / 2,
+        torch.tensor([-1.0, 0.0, 1.0]) * unit,
+    )
+    start = torch.cartesian_prod(place, place, velocity, velocity)[:, None]  # (n, 1 leaf, 4)
     at, v = start.split(2, -1)
     one = torch.ones(len(start), 1)
     return draw_leaves(Leaves(at - 2 * v, v, 3 * size / 16 * one, one, -one[:, 0]), 5, size)
@@ -88,21 +118,24 @@ def _fair_crps(samples, target):
     "Eq. 8 per element: samples (S, ...), target (...). NaN for S = 1."
     S = len(samples)
     rank = 2 * torch.arange(S, device=samples.device, dtype=samples.dtype) - S + 1
-    pairs = torch.einsum("s,s...->...", rank, samples.sort(0).values)         # Σ_{s<r} |X_s - X_r|
+    pairs = torch.einsum("s,s...->...", rank, samples.sort(0).values)  # Σ_{s<r} |X_s - X_r|
     return (samples - target).abs().mean(0) - pairs / (S * (S - 1) if S > 1 else torch.nan)
+
 
 def _per_clip(error, unknown):
     "Mean over the unknown frames' elements and over clips, with the normal 95% interval over clips."
-    frames = error.flatten(2).mean(2)                                         # (b, f)
+    frames = error.flatten(2).mean(2)  # (b, f)
     clips = (frames * unknown).sum(1) / unknown.sum(1)
-    half = 1.96 * clips.std() / len(clips)**.5
+    half = 1.96 * clips.std() / len(clips) ** 0.5
     return [float(v) for v in (clips.mean(), clips.mean() - half, clips.mean() + half)]
+
 
 @torch.no_grad()
 def judge_fill(
-    fill,                      # fill(x, known, n_samples=, generator=) -> (n_samples, b, f, c, h, w)
-    clips, known,              # (b, f, c, h, w); (f,) or (b, f) bool. `fill` sees NaN in the unknown frames
-    n_samples=8,               # completions a clip; at least 2 for the CRPS
+    fill,  # fill(x, known, n_samples=, generator=) -> (n_samples, b, f, c, h, w)
+    clips,
+    known,  # (b, f, c, h, w); (f,) or (b, f) bool. `fill` sees NaN in the unknown frames
+    n_samples=8,  # completions a clip; at least 2 for the CRPS
     generator=None,
 ):
     """How good are completions? `mse` of a single one, fair `crps` of all [gneiting2007scoring], over the unknown pixels,
@@ -112,8 +145,13 @@ def judge_fill(
     here = expand(known, clips)
     out = fill(torch.where(here, clips, torch.nan), known, n_samples=n_samples, generator=generator)
     if out.shape != (n_samples, *clips.shape):
-        raise ValueError(f"fill: returned shape {tuple(out.shape)}, expected {(n_samples, *clips.shape)}")
+        raise ValueError(
+            f"fill: returned shape {tuple(out.shape)}, expected {(n_samples, *clips.shape)}"
+        )
     mse = _per_clip((out - clips).square().mean(0), ~known)
     crps = _per_clip(_fair_crps(out, clips), ~known)
     same = torch.equal(torch.where(here, out, 0), torch.where(here, clips, 0).expand_as(out))
-    return dict(zip(("mse", "mse_low", "mse_high", "crps", "crps_low", "crps_high"), mse + crps), known_unchanged=same)
+    return dict(
+        zip(("mse", "mse_low", "mse_high", "crps", "crps_low", "crps_high"), mse + crps),
+        known_unchanged=same,
+    )

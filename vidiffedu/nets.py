@@ -7,20 +7,26 @@ __all__ = ['BiasFreeNorm', 'BlindUNet', 'sinusoids', 'TimeEmbedding', 'TimedNorm
            'ramvid_unet', 'VideoTransformer', 'video_transformer', 'JoinedUNet']
 
 # %% ../nbs/07_nets.ipynb #dc1da5b5
-import functools, math, torch
-from torch import nn
+import functools
+import math
+
+import torch
 import torch.nn.functional as F
-from torch.utils.checkpoint import checkpoint as checkpointed
 from einops import rearrange, repeat
+from torch import nn
+from torch.utils.checkpoint import checkpoint as checkpointed
+
 from .core import check_video
 
 # %% ../nbs/07_nets.ipynb #0412f48c
 class BiasFreeNorm(nn.Module):
     "Divide each channel by its standard deviation, times a learned gain [mohan2020bias]; (b c h w)."
-    def __init__(self,
-        channels, # channels of what comes in
-        momentum=.1, # weight of the newest batch in the running variance
-        eps=1e-5, # added to the variance
+
+    def __init__(
+        self,
+        channels,  # channels of what comes in
+        momentum=0.1,  # weight of the newest batch in the running variance
+        eps=1e-5,  # added to the variance
     ):
         super().__init__()
         self.momentum, self.eps = momentum, eps
@@ -32,8 +38,9 @@ class BiasFreeNorm(nn.Module):
         if self.training:
             n = h.numel() / h.shape[1]
             first, second = (v.sum((0, 2, 3), dtype=variance.dtype) / n for v in (h, h.square()))
-            variance = (second - first.square()).clamp(min=0) # rounding could leave -1e-9
-            with torch.no_grad(): self.running_var.lerp_(variance, self.momentum)
+            variance = (second - first.square()).clamp(min=0)  # rounding could leave -1e-9
+            with torch.no_grad():
+                self.running_var.lerp_(variance, self.momentum)
         scale = self.gain * torch.rsqrt(variance + self.eps)
         return h * rearrange(scale.to(h.dtype), "c -> c 1 1")
 
@@ -41,56 +48,82 @@ class BiasFreeNorm(nn.Module):
 def _stage(i, o, rounds):
     "`rounds` times: 3x3 convolution without bias, bias-free norm, ReLU"
     sizes = [i] + [o] * rounds
-    return nn.Sequential(*[layer for a, b in zip(sizes, sizes[1:]) for layer in
-                           (nn.Conv2d(a, b, 3, padding=1, bias=False), BiasFreeNorm(b), nn.ReLU())])
+    return nn.Sequential(
+        *[
+            layer
+            for a, b in zip(sizes, sizes[1:])
+            for layer in (nn.Conv2d(a, b, 3, padding=1, bias=False), BiasFreeNorm(b), nn.ReLU())
+        ]
+    )
 
 # %% ../nbs/07_nets.ipynb #1533a718
 class BlindUNet(nn.Module):
     "The next frame's estimate from its noisy version and the past, with no noise level and no constants [fiquet2024video]."
-    def __init__(self,
-        channels=1, # of a frame
-        past=2, # frames that are known; 0: a denoiser of single frames
-        width=16, # channels at full size; doubled at every halving
-        scales=3, # sizes: full, half, quarter, ...
-        rounds=None, # convolutions at each scale, down and up; None: 1, 2, 3, ...
-        center=True, # take the past's mean grey off before, add it after
+
+    def __init__(
+        self,
+        channels=1,  # of a frame
+        past=2,  # frames that are known; 0: a denoiser of single frames
+        width=16,  # channels at full size; doubled at every halving
+        scales=3,  # sizes: full, half, quarter, ...
+        rounds=None,  # convolutions at each scale, down and up; None: 1, 2, 3, ...
+        center=True,  # take the past's mean grey off before, add it after
     ):
         super().__init__()
         self.channels, self.past, self.center = channels, past, center and past > 0
         rounds = tuple(range(1, scales + 1)) if rounds is None else tuple(rounds)
-        if len(rounds) != scales: raise ValueError(f"rounds has {len(rounds)} entries, expected one for each of {scales} scales")
+        if len(rounds) != scales:
+            raise ValueError(
+                f"rounds has {len(rounds)} entries, expected one for each of {scales} scales"
+            )
         w = [width * 2**s for s in range(scales)]
         enter = [channels * (past + 1)] + w[:-1]
         self.down = nn.ModuleList(_stage(i, o, r) for i, o, r in zip(enter, w, rounds))
-        self.lift = nn.ModuleList(nn.Conv2d(w[s + 1], w[s], 1, bias=False) for s in range(scales - 1))
+        self.lift = nn.ModuleList(
+            nn.Conv2d(w[s + 1], w[s], 1, bias=False) for s in range(scales - 1)
+        )
         self.up = nn.ModuleList(_stage(2 * w[s], w[s], rounds[s]) for s in range(scales - 1))
         self.out = nn.Conv2d(w[0], channels, 1, bias=False)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x, t=None, cond=None): # x (b 1 c h w), t is ignored, cond (b past c h w) -> (b 1 c h w)
+    def forward(
+        self, x, t=None, cond=None
+    ):  # x (b 1 c h w), t is ignored, cond (b past c h w) -> (b 1 c h w)
         frames = self._join(x, cond)
-        m = cond.mean((1, 3, 4), keepdim=True) if self.center else torch.zeros_like(x[:, :, :, :1, :1])
-        h = rearrange(frames - m, "b f c h w -> b (f c) h w").contiguous(memory_format=torch.channels_last)
+        m = (
+            cond.mean((1, 3, 4), keepdim=True)
+            if self.center
+            else torch.zeros_like(x[:, :, :, :1, :1])
+        )
+        h = rearrange(frames - m, "b f c h w -> b (f c) h w").contiguous(
+            memory_format=torch.channels_last
+        )
         seen = []
         for s, stage in enumerate(self.down):
             h = stage(F.avg_pool2d(h, 2) if s else h)
             seen.append(h)
         for s in reversed(range(len(self.up))):
-            h = F.interpolate(self.lift[s](h), scale_factor=2) # nearest: every pixel four times
+            h = F.interpolate(self.lift[s](h), scale_factor=2)  # nearest: every pixel four times
             h = self.up[s](torch.cat([seen[s], h], 1))
         return rearrange(self.out(h), "b (f c) h w -> b f c h w", f=1) + m
 
     def _join(self, x, cond):
         "x and the past along the frame axis, checked"
         check_video(x, "x", frames=1, channels=self.channels)
-        size = 2**len(self.up)
+        size = 2 ** len(self.up)
         if x.shape[-2] % size or x.shape[-1] % size:
-            raise ValueError(f"x has frames of {x.shape[-2]}x{x.shape[-1]}, expected multiples of {size} for {len(self.down)} scales")
-        if self.past == 0 and cond is None: return x
-        if cond is None: raise ValueError(f"cond is None, expected {self.past} past frames (b f c h w)")
+            raise ValueError(
+                f"x has frames of {x.shape[-2]}x{x.shape[-1]}, expected multiples of {size} for {len(self.down)} scales"
+            )
+        if self.past == 0 and cond is None:
+            return x
+        if cond is None:
+            raise ValueError(f"cond is None, expected {self.past} past frames (b f c h w)")
         check_video(cond, "cond", frames=self.past, channels=self.channels)
         if cond.shape[:1] + cond.shape[3:] != x.shape[:1] + x.shape[3:]:
-            raise ValueError(f"cond has shape {tuple(cond.shape)}, expected the batch and size of x {tuple(x.shape)}")
+            raise ValueError(
+                f"cond has shape {tuple(cond.shape)}, expected the batch and size of x {tuple(x.shape)}"
+            )
         return torch.cat([cond, x], 1)
 
 # %% ../nbs/07_nets.ipynb #5e79f0d5
@@ -100,35 +133,43 @@ def _frame_times(x, t, known=0):
     t = torch.zeros((), device=x.device) if t is None else torch.as_tensor(t, device=x.device)
     shape = tuple(t.shape)
     if shape not in ((), (b,), (b, f)):
-        raise ValueError(f"t has shape {shape}, expected (), ({b},) or ({b}, {f}) for {b} clips of {f} frames")
-    if not t.is_floating_point(): t = t.to(torch.float32)
+        raise ValueError(
+            f"t has shape {shape}, expected (), ({b},) or ({b}, {f}) for {b} clips of {f} frames"
+        )
+    if not t.is_floating_point():
+        t = t.to(torch.float32)
     t = t[(...,) + (None,) * (2 - t.ndim)].expand(b, f)
     return F.pad(t, (known, 0)) if known else t
+
 
 def _join(x, cond, channels):
     "Known frames in front of `x` along f, both checked"
     check_video(x, "x", channels=channels)
-    if cond is None: return x
+    if cond is None:
+        return x
     check_video(cond, "cond", channels=channels)
     if cond.shape[:1] + cond.shape[3:] != x.shape[:1] + x.shape[3:]:
-        raise ValueError(f"cond has shape {tuple(cond.shape)}, expected the batch and size of x {tuple(x.shape)}")
+        raise ValueError(
+            f"cond has shape {tuple(cond.shape)}, expected the batch and size of x {tuple(x.shape)}"
+        )
     return torch.cat([cond.to(x.dtype), x], 1)
 
 # %% ../nbs/07_nets.ipynb #178e13a0
 def sinusoids(
-    t, # times of any shape, any real numbers
-    dim, # how many numbers for each time, even
-    scale=1000., # of a unit of time: the papers count 1000 steps
-): # (..., dim)
+    t,  # times of any shape, any real numbers
+    dim,  # how many numbers for each time, even
+    scale=1000.0,  # of a unit of time: the papers count 1000 steps
+):  # (..., dim)
     "Cosines and sines of `scale t` at frequencies from 1 down to 1/10000 [vaswani2017]."
     half = dim // 2
     steps = torch.arange(half, device=t.device, dtype=torch.float32)
-    angles = (scale * t)[..., None] * torch.exp(-math.log(10000.) / half * steps)
+    angles = (scale * t)[..., None] * torch.exp(-math.log(10000.0) / half * steps)
     return torch.cat([angles.cos(), angles.sin()], -1)
 
 # %% ../nbs/07_nets.ipynb #30004960
 class TimeEmbedding(nn.Module):
     "Each time on its own: sinusoids, then two linear layers with SiLU between; t (...) -> (... width)."
+
     def __init__(self, dim, width):
         super().__init__()
         self.dim, self.into, self.out = dim, nn.Linear(dim, width), nn.Linear(width, width)
@@ -141,45 +182,75 @@ def _groups(channels, width):
     "32 groups where the width allows it; for narrow networks about four channels a group"
     return math.gcd(channels, 32 if width % 32 == 0 else max(1, width // 4))
 
-def _channels_first(x): return rearrange(x, "b f h w c -> b c f h w")
+
+def _channels_first(x):
+    return rearrange(x, "b f h w c -> b c f h w")
+
 
 def _plain_norm(x, weight, bias, shift, scale, groups, act):
     "What _Norm computes, in PyTorch's own operations; x (b f h w c)"
-    h = rearrange(F.group_norm(_channels_first(x).contiguous(), groups, weight, bias), "b c f h w -> b f h w c")
-    if shift is not None: h = h * (scale + 1) + shift
+    h = rearrange(
+        F.group_norm(_channels_first(x).contiguous(), groups, weight, bias),
+        "b c f h w -> b f h w c",
+    )
+    if shift is not None:
+        h = h * (scale + 1) + shift
     return F.silu(h) if act else h
+
 
 def _by_hand(x):
     "Whether to take our own backward passes: on a CPU, unless a compiler or torch.func looks on and needs the plain form"
-    return x.device.type == "cpu" and not (torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x))
+    return x.device.type == "cpu" and not (
+        torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )
+
 
 def _by_onednn(x):
     "Whether to choose the kernel by hand: a convolution of oneDNN, for float32 on a CPU"
-    return _by_hand(x) and x.dtype == torch.float32 and torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu")
+    return (
+        _by_hand(x)
+        and x.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()
+        and not torch.is_autocast_enabled("cpu")
+    )
+
 
 def _processor():
     "What PyTorch says of this CPU: its name and what it can do; nothing in older versions"
     return getattr(torch.cpu, "get_capabilities", dict)()
 
+
 @functools.cache
-def _amd(): return "AMD" in _processor().get("cpu_name", "")
+def _amd():
+    return "AMD" in _processor().get("cpu_name", "")
 
 # %% ../nbs/07_nets.ipynb #481726b5
 def _again(plain, inputs, g, *how):
     "Gradients for `inputs` that have gradients themselves: those of the plain form; None for what needs none"
     wanted = [v is not None and v.requires_grad for v in inputs]
-    grads = iter(torch.autograd.grad(plain(*inputs, *how), [v for v, w in zip(inputs, wanted) if w], g, create_graph=True))
+    grads = iter(
+        torch.autograd.grad(
+            plain(*inputs, *how), [v for v, w in zip(inputs, wanted) if w], g, create_graph=True
+        )
+    )
     return tuple(next(grads) if w else None for w in wanted)
+
 
 class _Norm(torch.autograd.Function):
     "Group norm, scale and shift, SiLU in one: of all steps only the input is kept for the backward pass"
+
     @staticmethod
     def forward(ctx, x, weight, bias, shift, scale, groups, act):
         b, c, wide = x.shape[0], x.shape[-1], torch.promote_types(x.dtype, torch.float32)
-        y, w, o = (v.to(wide) for v in (x, weight, bias)) # PyTorch's bfloat16 kernel is slow where a channel has few numbers
-        y, mean, rstd = torch.native_group_norm(_channels_first(y), w, o, b, c, x[0].numel() // c, groups, 1e-5)
+        y, w, o = (
+            v.to(wide) for v in (x, weight, bias)
+        )  # PyTorch's bfloat16 kernel is slow where a channel has few numbers
+        y, mean, rstd = torch.native_group_norm(
+            _channels_first(y), w, o, b, c, x[0].numel() // c, groups, 1e-5
+        )
         y = rearrange(y, "b c f h w -> b f h w c")
-        if shift is not None: y.mul_(scale.to(wide) + 1).add_(shift)
+        if shift is not None:
+            y.mul_(scale.to(wide) + 1).add_(shift)
         ctx.save_for_backward(x, weight, bias, shift, scale, mean, rstd)
         ctx.groups, ctx.act = groups, act
         return (F.silu(y, inplace=True) if act else y).to(x.dtype)
@@ -187,24 +258,29 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g):
         *inputs, mean, rstd = ctx.saved_tensors
-        if torch.is_grad_enabled(): return *_again(_plain_norm, inputs, g, ctx.groups, ctx.act), None, None
+        if torch.is_grad_enabled():
+            return *_again(_plain_norm, inputs, g, ctx.groups, ctx.act), None, None
         return *_norm_backward(g, *inputs, mean, rstd, ctx.groups, ctx.act), None, None
 
 # %% ../nbs/07_nets.ipynb #275e066f
 def _norm_backward(g, x, weight, bias, shift, scale, mean, rstd, groups, act):
     "Gradients of _plain_norm: z = A x + B is recomputed, all else follows from the sums of gz and of gz x"
     wide, per = torch.promote_types(x.dtype, torch.float32), x.shape[-1] // groups
-    mean, rstd = torch.stack([mean, rstd]).to(wide).repeat_interleave(per, 2)[:, :, None, None, None] # (b 1 1 1 c)
+    mean, rstd = (
+        torch.stack([mean, rstd]).to(wide).repeat_interleave(per, 2)[:, :, None, None, None]
+    )  # (b 1 1 1 c)
     w, k = weight.to(wide), 1 if scale is None else 1 + scale.to(wide)
     A = rstd * w * k
     if act:
         B = (bias - mean * rstd * w) * k + (0 if shift is None else shift)
         z = torch.addcmul(B.to(x.dtype), x, A.to(x.dtype))
-        g = torch.ops.aten.silu_backward.grad_input(g, z, grad_input=z) # in the place of z: memory new in every step is slow
+        g = torch.ops.aten.silu_backward.grad_input(
+            g, z, grad_input=z
+        )  # in the place of z: memory new in every step is slow
     sums = (1, 2, 3) if shift is None else (2, 3)
     gx = g * x
     S, Sx = (v.sum(sums, keepdim=True, dtype=wide) for v in (g, gx))
-    T = (Sx - mean * S) * rstd # the sum of gz times the normalised x
+    T = (Sx - mean * S) * rstd  # the sum of gz times the normalised x
     n = x[0].numel() / groups
     of_groups = (torch.stack([S, T]) * (w * k)).unflatten(5, (groups, per)).sum((2, 6))
     first, second = of_groups.repeat_interleave(per, 4)[:, :, None]
@@ -212,28 +288,34 @@ def _norm_backward(g, x, weight, bias, shift, scale, mean, rstd, groups, act):
     Q = -rstd * first / n - mean * P
     gx = torch.addcmul(Q.to(x.dtype), x, P.to(x.dtype), out=gx).addcmul_(g, A.to(x.dtype))
     gw, gb = ((k * v).sum((0, 1, 2, 3)).to(weight.dtype) for v in (T, S))
-    if shift is None: return gx, gw, gb, None, None
+    if shift is None:
+        return gx, gw, gb, None, None
     return gx, gw, gb, S.to(shift.dtype), (T * w + S * bias).to(scale.dtype)
 
 # %% ../nbs/07_nets.ipynb #f34343e1
 class TimedNorm(nn.GroupNorm):
     "Group norm over a clip's frames and pixels, then scale and shift if given, then SiLU; x (b f h w c)."
-    def forward(self, x, shift=None, scale=None, act=True): # shift, scale (b f 1 1 c)
+
+    def forward(self, x, shift=None, scale=None, act=True):  # shift, scale (b f 1 1 c)
         norm = _Norm.apply if _by_hand(x) else _plain_norm
         return norm(x, self.weight, self.bias, shift, scale, self.num_groups, act)
 
 # %% ../nbs/07_nets.ipynb #33ec18b1
 def _values(n):
     "From a polynomial's n coefficients to its values at 0, 1, -1, 2, -2 and its leading coefficient; (6 n)"
-    v = torch.vander(torch.tensor([0., 1, -1, 2, -2], dtype=torch.float64, device="cpu"), n, increasing=True)
+    v = torch.vander(
+        torch.tensor([0.0, 1, -1, 2, -2], dtype=torch.float64, device="cpu"), n, increasing=True
+    )
     return torch.cat([v, torch.eye(n, dtype=v.dtype, device="cpu")[-1:]])
+
 
 @functools.cache
 def _winograd(dtype):
     "A (4 6), B (6 6), G (6 3) of equation (6), but each row of B divided by a number and that of G multiplied by it"
     A, B, G = _values(4).T, torch.linalg.inv(_values(6)).T, _values(3)
-    size = B.abs().sum(1, keepdim=True) # with rows of one size less is lost in rounding
+    size = B.abs().sum(1, keepdim=True)  # with rows of one size less is lost in rounding
     return A.to(dtype), (B / size).to(dtype), (G * size).to(dtype)
+
 
 def _tiles(f, around):
     "Four frames at a time and `around` more on both sides: the tile's number, its frames, which of the tile's places they have"
@@ -241,110 +323,182 @@ def _tiles(f, around):
         first, last = max(s - around, 0), min(s + 4 + around, f)
         yield k, slice(first, last), slice(first - s + around, last - s + around)
 
+
 def _into_six(x, T, around):
     "T times the frames of each tile: (b f h w c) -> (6 n h w c) for n tiles in all clips"
     b, f = x.shape[:2]
     z = x.new_empty(6, b, -(-f // 4), x[0, 0].numel())
     for k, frames, places in _tiles(f, around):
-        torch.bmm(T[:, places].expand(b, -1, -1), x[:, frames].flatten(2), out=z[:, :, k].transpose(0, 1))
+        torch.bmm(
+            T[:, places].expand(b, -1, -1), x[:, frames].flatten(2), out=z[:, :, k].transpose(0, 1)
+        )
     return z.view(6, -1, *x.shape[2:])
+
 
 def _out_of_six(z, T, around, b, f):
     "T times the six pictures of each tile, summed where tiles overlap: (6 n h w c) -> (b f h w c)"
-    y, tiles = (z.new_zeros if around else z.new_empty)(b, f, *z.shape[2:]), z.view(6, b, -(-f // 4), -1)
+    y, tiles = (
+        (z.new_zeros if around else z.new_empty)(b, f, *z.shape[2:]),
+        z.view(6, b, -(-f // 4), -1),
+    )
     for k, frames, places in _tiles(f, around):
-        y.flatten(2)[:, frames].baddbmm_(T[places].expand(b, -1, -1), tiles[:, :, k].transpose(0, 1), beta=around)
+        y.flatten(2)[:, frames].baddbmm_(
+            T[places].expand(b, -1, -1), tiles[:, :, k].transpose(0, 1), beta=around
+        )
     return y
 
 # %% ../nbs/07_nets.ipynb #b4475358
 def _kernels(G, weight, up):
     "Six kernels of two dimensions from one of three: (a b t p q) -> (6 a b p q), a and b channels; if `up`, for a transposed convolution, whose taps slide the other way"
     w = (G.flip(1) if up else G) @ rearrange(weight, "a b t p q -> t (a p q b)")
-    return rearrange(w, "j (a p q b) -> j a b p q", a=len(weight), p=weight.shape[3], q=weight.shape[4])
+    return rearrange(
+        w, "j (a p q b) -> j a b p q", a=len(weight), p=weight.shape[3], q=weight.shape[4]
+    )
+
 
 def _taps(G, kernels, up):
     "The transpose of _kernels, for gradients: (6 a b p q) -> (a b t p q)"
     _, a, _, p, q = kernels.shape
     w = (G.flip(1) if up else G).T @ rearrange(kernels, "j a b p q -> j (a p q b)")
-    return rearrange(w, "t (a p q b) -> a b t p q", a=a, p=p, q=q).contiguous(memory_format=torch.channels_last_3d) # as the weights
+    return rearrange(w, "t (a p q b) -> a b t p q", a=a, p=p, q=q).contiguous(
+        memory_format=torch.channels_last_3d
+    )  # as the weights
 
 # %% ../nbs/07_nets.ipynb #5e0c1bd9
 def _plain_conv(x, weight, bias, up):
     "With 3x3x3 weights (o i t p q), or if `up` transposed with 3x4x4 (i o t p q), to twice the size; x (b f h w i)"
     conv = F.conv_transpose3d if up else F.conv3d
-    return rearrange(conv(_channels_first(x), weight, bias, (1, 1 + up, 1 + up), 1), "b c f h w -> b f h w c").contiguous()
+    return rearrange(
+        conv(_channels_first(x), weight, bias, (1, 1 + up, 1 + up), 1), "b c f h w -> b f h w c"
+    ).contiguous()
 
-def _how(up): return [1 + up] * 2, [1, 1], [1, 1], up, [0, 0], 1 # stride, padding, dilation, transposed, output padding, groups
 
-def _pictures(z): return rearrange(z, "n h w c -> n c h w")
+def _how(up):
+    return (
+        [1 + up] * 2,
+        [1, 1],
+        [1, 1],
+        up,
+        [0, 0],
+        1,
+    )  # stride, padding, dilation, transposed, output padding, groups
+
+
+def _pictures(z):
+    return rearrange(z, "n h w c -> n c h w")
+
 
 class _Winograd(torch.autograd.Function):
     "_plain_conv by equation (6); only its input is kept for the backward pass"
+
     @staticmethod
     def forward(ctx, x, weight, bias, up):
         ctx.save_for_backward(x, weight, bias)
         ctx.up = up
         A, B, G = _winograd(x.dtype)
         z, o = _into_six(x, B, 1), len(bias)
-        y = z if o == x.shape[-1] and not up else z.new_empty(*z.shape[:2], *(n << up for n in x.shape[2:4]), o) # in the place of z if it fits
-        for j, w in enumerate(_kernels(G, weight, up)): # 1 to every power is 1: at that point a bias is added to all frames
-            _pictures(y[j]).copy_(torch.convolution(_pictures(z[j]), w, bias if j == 1 else None, *_how(up)))
+        y = (
+            z
+            if o == x.shape[-1] and not up
+            else z.new_empty(*z.shape[:2], *(n << up for n in x.shape[2:4]), o)
+        )  # in the place of z if it fits
+        for j, w in enumerate(
+            _kernels(G, weight, up)
+        ):  # 1 to every power is 1: at that point a bias is added to all frames
+            _pictures(y[j]).copy_(
+                torch.convolution(_pictures(z[j]), w, bias if j == 1 else None, *_how(up))
+            )
         return _out_of_six(y, A, 0, *x.shape[:2])
 
     @staticmethod
     def backward(ctx, g):
         x, weight, bias = ctx.saved_tensors
-        if torch.is_grad_enabled(): return *_again(_plain_conv, (x, weight, bias), g, ctx.up), None
+        if torch.is_grad_enabled():
+            return *_again(_plain_conv, (x, weight, bias), g, ctx.up), None
         (A, B, G), (for_x, for_w, for_b, _) = _winograd(x.dtype), ctx.needs_input_grad
         z, gy, W, gb = _into_six(x, B, 1), _into_six(g, A.T, 0), _kernels(G, weight, ctx.up), None
         gW = torch.empty_like(W)
         for j in range(6):
             wanted = for_x, for_w, for_b and j == 1
-            gz, gw, sums = torch.ops.aten.convolution_backward(_pictures(gy[j]), _pictures(z[j]), W[j], [len(bias)], *_how(ctx.up), wanted)
-            if for_x: _pictures(z[j]).copy_(gz)
-            if for_w: gW[j] = gw
-            if j == 1: gb = sums
-        return _out_of_six(z, B.T, 1, *x.shape[:2]) if for_x else None, _taps(G, gW, ctx.up) if for_w else None, gb, None
+            gz, gw, sums = torch.ops.aten.convolution_backward(
+                _pictures(gy[j]), _pictures(z[j]), W[j], [len(bias)], *_how(ctx.up), wanted
+            )
+            if for_x:
+                _pictures(z[j]).copy_(gz)
+            if for_w:
+                gW[j] = gw
+            if j == 1:
+                gb = sums
+        return (
+            _out_of_six(z, B.T, 1, *x.shape[:2]) if for_x else None,
+            _taps(G, gW, ctx.up) if for_w else None,
+            gb,
+            None,
+        )
 
 # %% ../nbs/07_nets.ipynb #f7244fae
 def _winograd_pays(x, o):
     "Whether equation (6) is the faster way to `o` channels, by measurements on an Intel: full tiles, many channels, many pixels; x (b f h w c)"
     f, c = x.shape[1], x.shape[-1]
     filled = f >= 4 and -(-f // 4) * 6 <= 1.8 * f
-    return _by_onednn(x) and filled and c * o >= 24 * (c + o) and x.numel() >= 2048 * c and x.numel() * o >= 2**25
+    return (
+        _by_onednn(x)
+        and filled
+        and c * o >= 24 * (c + o)
+        and x.numel() >= 2048 * c
+        and x.numel() * o >= 2**25
+    )
 
 # %% ../nbs/07_nets.ipynb #34d4d034
 class _Conv(nn.Conv3d):
     "A 3x3x3 convolution of (b f h w c): channels last, the layout that CPUs and tensor cores prefer"
-    def __init__(self, i, o, stride=1): super().__init__(i, o, 3, (1, stride, stride), 1)
+
+    def __init__(self, i, o, stride=1):
+        super().__init__(i, o, 3, (1, stride, stride), 1)
 
     def forward(self, x):
-        if self.stride == (1, 1, 1) and _winograd_pays(x, self.out_channels): return _Winograd.apply(x, self.weight, self.bias, False)
+        if self.stride == (1, 1, 1) and _winograd_pays(x, self.out_channels):
+            return _Winograd.apply(x, self.weight, self.bias, False)
         x = _channels_first(x)
         # for a single small clip PyTorch would choose a slower kernel
         if len(x) == 1 and _by_onednn(x):
-            y = torch.ops.aten.mkldnn_convolution(x, self.weight, self.bias, self.padding, self.stride, self.dilation, 1)
-        else: y = super().forward(x)
+            y = torch.ops.aten.mkldnn_convolution(
+                x, self.weight, self.bias, self.padding, self.stride, self.dilation, 1
+            )
+        else:
+            y = super().forward(x)
         return rearrange(y, "b c f h w -> b f h w c").contiguous()
+
 
 class _Up(_Conv):
     "Twice the height and width: every pixel four times, then a convolution, done as one transposed convolution"
+
     def __init__(self, i, o):
         super().__init__(i, o)
-        row = torch.tensor([[0., 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]]) # of the four places, each is met by one tap or two
-        self.register_buffer("taps", torch.kron(torch.eye(3).flip(0), torch.kron(row, row)), persistent=False) # (3*4*4 3*3*3)
+        row = torch.tensor(
+            [[0.0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]]
+        )  # of the four places, each is met by one tap or two
+        self.register_buffer(
+            "taps", torch.kron(torch.eye(3).flip(0), torch.kron(row, row)), persistent=False
+        )  # (3*4*4 3*3*3)
 
     def forward(self, x):
         w = self.taps @ rearrange(self.weight, "o i t p q -> i (t p q) o")
         w = rearrange(w, "i (t p q) o -> i o t p q", p=4, q=4)
-        return (_Winograd.apply if _winograd_pays(x, self.out_channels) else _plain_conv)(x, w, self.bias, True)
+        return (_Winograd.apply if _winograd_pays(x, self.out_channels) else _plain_conv)(
+            x, w, self.bias, True
+        )
 
 # %% ../nbs/07_nets.ipynb #7b3e92f4
 class _Linear(nn.Linear):
     "A linear layer for (i j ... c); in float32 on an AMD a convolution by one pixel, which is faster unless the layer is tiny"
+
     def forward(self, x):
-        if not (_by_onednn(x) and _amd()) or x.numel() * self.out_features < 2**23: return super().forward(x)
-        pictures = rearrange(x.contiguous(), "i j ... c -> (i j) c 1 (...)") # one row each; channels last, nothing is copied
+        if not (_by_onednn(x) and _amd()) or x.numel() * self.out_features < 2**23:
+            return super().forward(x)
+        pictures = rearrange(
+            x.contiguous(), "i j ... c -> (i j) c 1 (...)"
+        )  # one row each; channels last, nothing is copied
         y = F.conv2d(pictures, self.weight[..., None, None], self.bias)
         return rearrange(y, "b c 1 n -> b n c").reshape(*x.shape[:-1], -1)
 
@@ -356,45 +510,60 @@ def _slow_bfloat16():
     fast = cpu.get("amx_bf16") or cpu.get("avx512_bf16") and _amd()
     return cpu.get("architecture") == "x86_64" and not fast
 
+
 def _at_full_rate(forward):
     "`forward` without autocast where that is slower, its result in autocast's type all the same"
+
     @functools.wraps(forward)
     def run(self, x, *args, **kwargs):
-        cast = x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling()
-        if not cast or not _slow_bfloat16(): return forward(self, x, *args, **kwargs)
+        cast = (
+            x.device.type == "cpu"
+            and torch.is_autocast_enabled("cpu")
+            and not torch.compiler.is_compiling()
+        )
+        if not cast or not _slow_bfloat16():
+            return forward(self, x, *args, **kwargs)
         kind = torch.get_autocast_dtype("cpu")
-        with torch.autocast("cpu", enabled=False): return forward(self, x.to(next(self.parameters()).dtype), *args, **kwargs).to(kind)
+        with torch.autocast("cpu", enabled=False):
+            return forward(self, x.to(next(self.parameters()).dtype), *args, **kwargs).to(kind)
+
     return run
 
 # %% ../nbs/07_nets.ipynb #512e0fe0
 def _zeroed(layer):
-    for p in layer.parameters(): nn.init.zeros_(p)
+    for p in layer.parameters():
+        nn.init.zeros_(p)
     return layer
 
 # %% ../nbs/07_nets.ipynb #2195d82e
 class ResBlock(nn.Module):
     "Norm, SiLU, convolution; norm scaled and shifted by each frame's time, SiLU, convolution; plus the input."
-    def __init__(self, i, o, width, dropout=0.):
+
+    def __init__(self, i, o, width, dropout=0.0):
         super().__init__()
         self.norm, self.conv = TimedNorm(_groups(i, width), i), _Conv(i, o)
         self.norm_t, self.conv_t = TimedNorm(_groups(o, width), o), _zeroed(_Conv(o, o))
         self.skip = _Linear(i, o) if i != o else nn.Identity()
         self.dropout = dropout
 
-    def forward(self, x, shift, scale): # x (b f h w i); shift, scale (b f 1 1 o)
+    def forward(self, x, shift, scale):  # x (b f h w i); shift, scale (b f 1 1 o)
         h = self.norm_t(self.conv(self.norm(x)), shift, scale)
-        if self.dropout: h = F.dropout(h, self.dropout, self.training)
+        if self.dropout:
+            h = F.dropout(h, self.dropout, self.training)
         return self.skip(x) + self.conv_t(h)
 
 # %% ../nbs/07_nets.ipynb #4892a999
 def _attention(q, k, v):
     "Fused attention; on a CPU in float32 even under autocast, since the backward pass of its bfloat16 kernel is slow"
-    if q.device.type != "cpu" or q.dtype not in (torch.bfloat16, torch.float16): return F.scaled_dot_product_attention(q, k, v)
+    if q.device.type != "cpu" or q.dtype not in (torch.bfloat16, torch.float16):
+        return F.scaled_dot_product_attention(q, k, v)
     with torch.autocast("cpu", enabled=False):
         return F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(q.dtype)
 
+
 class JointAttention(nn.Module):
     "Every position of every frame attends to every other; x (b f h w c)."
+
     def __init__(self, channels, heads, width):
         super().__init__()
         self.heads = heads
@@ -403,30 +572,42 @@ class JointAttention(nn.Module):
 
     def forward(self, x):
         f, h, w = x.shape[1:4]
-        qkv = rearrange(self.qkv(self.norm(x, act=False)), "b f h w (head e) -> b head (f h w) e", head=self.heads)
-        y = rearrange(_attention(*qkv.chunk(3, -1)), "b head (f h w) e -> b f h w (head e)", f=f, h=h)
+        qkv = rearrange(
+            self.qkv(self.norm(x, act=False)),
+            "b f h w (head e) -> b head (f h w) e",
+            head=self.heads,
+        )
+        y = rearrange(
+            _attention(*qkv.chunk(3, -1)), "b head (f h w) e -> b f h w (head e)", f=f, h=h
+        )
         return x + self.out(y)
 
 # %% ../nbs/07_nets.ipynb #04a04a56
 class VideoUNet(nn.Module):
     "A U-Net of 3-D convolutions with a time for every frame; the frames are never down-sampled [hoppe2022ramvid]."
-    def __init__(self,
-        channels=1, # of a frame
-        width=32, # channels at full size
-        mults=(1, 2, 4), # channels of each level, in widths; every level halves height and width
-        blocks=1, # residual blocks a level on the way down (one more on the way up)
-        attention=(2,), # levels with joint space-time attention, 0 is full size; if any, also the middle
-        heads=4, # of the attention
-        out_channels=None, # of the result; None: as `channels`
-        dropout=0., # inside the residual blocks, while training
-        checkpoint=False, # recompute activations in the backward pass: less memory, a third more time
+
+    def __init__(
+        self,
+        channels=1,  # of a frame
+        width=32,  # channels at full size
+        mults=(1, 2, 4),  # channels of each level, in widths; every level halves height and width
+        blocks=1,  # residual blocks a level on the way down (one more on the way up)
+        attention=(
+            2,
+        ),  # levels with joint space-time attention, 0 is full size; if any, also the middle
+        heads=4,  # of the attention
+        out_channels=None,  # of the result; None: as `channels`
+        dropout=0.0,  # inside the residual blocks, while training
+        checkpoint=False,  # recompute activations in the backward pass: less memory, a third more time
     ):
         super().__init__()
         mults, attention = _check_unet(channels, width, mults, blocks, attention, heads)
         self.channels, self.levels, self.checkpoint = channels, len(mults), checkpoint
         self.time = TimeEmbedding(width, 4 * width)
         self.enter = _Conv(channels, width)
-        self.down, self.middle, self.up, outs = _stages(width, mults, blocks, attention, heads, dropout)
+        self.down, self.middle, self.up, outs = _stages(
+            width, mults, blocks, attention, heads, dropout
+        )
         self.splits = [n for o in outs for n in (o, o)]
         self.modulate = nn.Linear(4 * width, sum(self.splits))
         self.norm = TimedNorm(_groups(width * mults[0], width), width * mults[0])
@@ -434,9 +615,11 @@ class VideoUNet(nn.Module):
         self.to(memory_format=torch.channels_last_3d)
 
     @_at_full_rate
-    def forward(self, x, t=None, cond=None): # x (b f c h w), t () | (b,) | (b, f), cond (b k c h w) -> (b f out h w)
+    def forward(
+        self, x, t=None, cond=None
+    ):  # x (b f c h w), t () | (b,) | (b, f), cond (b k c h w) -> (b f out h w)
         frames, f = _join(x, cond, self.channels), x.shape[1]
-        _check_size(x, 2**(self.levels - 1), f"{self.levels} levels")
+        _check_size(x, 2 ** (self.levels - 1), f"{self.levels} levels")
         e = F.silu(self.time(_frame_times(frames, t, frames.shape[1] - f)))
         shifts = iter(rearrange(self.modulate(e), "b f c -> b f 1 1 c").split(self.splits, -1))
         h = self.enter(rearrange(frames, "b f c h w -> b f h w c").contiguous())
@@ -445,28 +628,37 @@ class VideoUNet(nn.Module):
             h = self._run(layers, h, shifts)
             seen.append(h)
         h = self._run(self.middle, h, shifts)
-        for layers in self.up: h = self._run(layers, torch.cat([h, seen.pop()], -1), shifts)
+        for layers in self.up:
+            h = self._run(layers, torch.cat([h, seen.pop()], -1), shifts)
         return rearrange(self.out(self.norm(h))[:, -f:], "b f h w c -> b f c h w").contiguous()
 
     def _run(self, layers, h, shifts):
         for layer in layers:
             args = (next(shifts), next(shifts)) if isinstance(layer, ResBlock) else ()
-            if self.checkpoint and torch.is_grad_enabled(): h = checkpointed(layer, h, *args, use_reentrant=False)
-            else: h = layer(h, *args)
+            if self.checkpoint and torch.is_grad_enabled():
+                h = checkpointed(layer, h, *args, use_reentrant=False)
+            else:
+                h = layer(h, *args)
         return h
 
 # %% ../nbs/07_nets.ipynb #3810adaa
 def _stages(width, mults, blocks, attention, heads, dropout):
     "The layers of VideoUNet: way down, middle and way up, and the channels of all residual blocks in order"
     outs, skips, c = [], [width], width
+
     def block(i, o):
         outs.append(o)
         return ResBlock(i, o, width, dropout)
-    def attend(c, wanted): return [JointAttention(c, heads, width)] if wanted else []
+
+    def attend(c, wanted):
+        return [JointAttention(c, heads, width)] if wanted else []
+
     down, up = nn.ModuleList(), nn.ModuleList()
     for level, m in enumerate(mults):
         for _ in range(blocks):
-            down.append(nn.ModuleList([block(c, m * width), *attend(m * width, level in attention)]))
+            down.append(
+                nn.ModuleList([block(c, m * width), *attend(m * width, level in attention)])
+            )
             skips.append(c := m * width)
         if level < len(mults) - 1:
             down.append(nn.ModuleList([_Conv(c, c, stride=2)]))
@@ -476,7 +668,8 @@ def _stages(width, mults, blocks, attention, heads, dropout):
         for k in range(blocks + 1):
             layers = [block(c + skips.pop(), m * width), *attend(m * width, level in attention)]
             c = m * width
-            if level and k == blocks: layers.append(_Up(c, c))
+            if level and k == blocks:
+                layers.append(_Up(c, c))
             up.append(nn.ModuleList(layers))
     return down, middle, up, outs
 
@@ -485,34 +678,50 @@ def _check_unet(channels, width, mults, blocks, attention, heads):
     "The arguments of VideoUNet as tuples, or ValueError in one line"
     mults, attention = tuple(mults), tuple(attention)
     for name, n in dict(channels=channels, width=width, blocks=blocks, heads=heads).items():
-        if not (isinstance(n, int) and n > 0): raise ValueError(f"{name} is {n!r}, expected a positive whole number")
+        if not (isinstance(n, int) and n > 0):
+            raise ValueError(f"{name} is {n!r}, expected a positive whole number")
     if not mults or not all(isinstance(m, int) and m > 0 for m in mults):
         raise ValueError(f"mults is {mults}, expected one positive whole number for each level")
-    if width % 2: raise ValueError(f"width is {width}, expected an even number")
+    if width % 2:
+        raise ValueError(f"width is {width}, expected an even number")
     if not all(isinstance(a, int) and 0 <= a < len(mults) for a in attention):
         raise ValueError(f"attention is {attention}, expected levels from 0 to {len(mults) - 1}")
     for level in {*attention, len(mults) - 1} if attention else ():
         if width * mults[level] % heads:
-            raise ValueError(f"level {level} has {width * mults[level]} channels, expected a multiple of heads = {heads}")
+            raise ValueError(
+                f"level {level} has {width * mults[level]} channels, expected a multiple of heads = {heads}"
+            )
     return mults, attention
+
 
 def _check_size(x, size, why):
     h, w = x.shape[-2:]
-    if h % size or w % size: raise ValueError(f"x has frames of {h}x{w}, expected multiples of {size} for {why}")
+    if h % size or w % size:
+        raise ValueError(f"x has frames of {h}x{w}, expected multiples of {size} for {why}")
 
 # %% ../nbs/07_nets.ipynb #886af906
 def ramvid_unet(
-    blocks=2, # residual blocks a level: 2 in the paper's BAIR network, 3 in the others
-    **changes, # any argument of VideoUNet
+    blocks=2,  # residual blocks a level: 2 in the paper's BAIR network, 3 in the others
+    **changes,  # any argument of VideoUNet
 ) -> VideoUNet:
     "The network of [hoppe2022ramvid] for 64x64 frames: width 128, attention at 16x16 and 8x8."
-    return VideoUNet(**dict(dict(channels=3, width=128, mults=(1, 2, 3, 4), blocks=blocks, attention=(2, 3), heads=4), **changes))
+    return VideoUNet(
+        **dict(
+            dict(
+                channels=3, width=128, mults=(1, 2, 3, 4), blocks=blocks, attention=(2, 3), heads=4
+            ),
+            **changes,
+        )
+    )
 
 # %% ../nbs/07_nets.ipynb #8478f22e
-def _plain_gelu_linear(h, weight, bias): return F.linear(F.gelu(h), weight, bias)
+def _plain_gelu_linear(h, weight, bias):
+    return F.linear(F.gelu(h), weight, bias)
+
 
 class _GeluLinear(torch.autograd.Function):
     "A linear layer of GELU(h). Only h is kept: GELU, as large again, is worked out once more in the backward pass"
+
     @staticmethod
     def forward(ctx, h, weight, bias):
         ctx.save_for_backward(h, weight, bias)
@@ -521,18 +730,29 @@ class _GeluLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g):
         h, weight, bias = ctx.saved_tensors
-        if torch.is_grad_enabled(): return _again(_plain_gelu_linear, (h, weight, bias), g)
-        (for_h, for_weight, for_bias), rows, tokens = ctx.needs_input_grad, g.flatten(0, -2), h.flatten(0, -2)
+        if torch.is_grad_enabled():
+            return _again(_plain_gelu_linear, (h, weight, bias), g)
+        (for_h, for_weight, for_bias), rows, tokens = (
+            ctx.needs_input_grad,
+            g.flatten(0, -2),
+            h.flatten(0, -2),
+        )
         of_weight = rows.T @ F.gelu(tokens) if for_weight else None
         of_h = rows @ weight if for_h else None
-        if for_h: of_h = torch.ops.aten.gelu_backward.grad_input(of_h, tokens, grad_input=of_h).view_as(h) # in its own place
+        if for_h:
+            of_h = torch.ops.aten.gelu_backward.grad_input(of_h, tokens, grad_input=of_h).view_as(
+                h
+            )  # in its own place
         return of_h, of_weight, rows.sum(0) if for_bias else None
 
 # %% ../nbs/07_nets.ipynb #ec86d895
-def _plain_modulate(x, shift, scale): return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), scale + 1)
+def _plain_modulate(x, shift, scale):
+    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=1e-6), scale + 1)
+
 
 class _Modulate(torch.autograd.Function):
     "Layer norm without weights, scale and shift of each frame; x (f b n d), shift and scale (f b 1 d). Only x is kept, not the normalised tokens"
+
     @staticmethod
     def forward(ctx, x, shift, scale):
         y, mean, rstd = torch.native_layer_norm(x, x.shape[-1:], None, None, 1e-6)
@@ -542,73 +762,99 @@ class _Modulate(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g):
         x, shift, scale, mean, rstd = ctx.saved_tensors
-        if torch.is_grad_enabled(): return _again(_plain_modulate, (x, shift, scale), g)
+        if torch.is_grad_enabled():
+            return _again(_plain_modulate, (x, shift, scale), g)
         y = torch.native_layer_norm(x, x.shape[-1:], None, None, 1e-6)[0]
         of_shift, of_scale = (v.sum_to_size(shift.shape) for v in (g, y.mul_(g)))
-        of_x = torch.ops.aten.native_layer_norm_backward(g * (scale + 1), x, x.shape[-1:], mean, rstd, None, None, [True, False, False])[0]
+        of_x = torch.ops.aten.native_layer_norm_backward(
+            g * (scale + 1), x, x.shape[-1:], mean, rstd, None, None, [True, False, False]
+        )[0]
         return of_x, of_shift, of_scale
 
 # %% ../nbs/07_nets.ipynb #25b0b4e6
 class _Block(nn.Module):
     "Attention, then an MLP, each between a modulated norm and a gate; x (f b n d)"
+
     def __init__(self, width, heads, mlp, temporal):
         super().__init__()
         self.heads, self.temporal = heads, temporal
         self.qkv, self.out = _Linear(width, 3 * width), _Linear(width, width)
         self.rise, self.fall = _Linear(width, int(mlp * width)), _Linear(int(mlp * width), width)
 
-    def forward(self, x, m): # x (f b n d), m (6 f b 1 d)
+    def forward(self, x, m):  # x (f b n d), m (6 f b 1 d)
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = m.unbind(0)
         x = torch.addcmul(x, gate, self._attend(_modulated(x, shift, scale)))
         return torch.addcmul(x, gate_mlp, self._mlp(_modulated(x, shift_mlp, scale_mlp)))
 
     def _mlp(self, x):
         h = self.rise(x)
-        if not _by_hand(h) or _amd() or torch.is_autocast_enabled("cpu"): return self.fall(F.gelu(h)) # fall may be a convolution, or cast
+        if not _by_hand(h) or _amd() or torch.is_autocast_enabled("cpu"):
+            return self.fall(F.gelu(h))  # fall may be a convolution, or cast
         return _GeluLinear.apply(h, self.fall.weight, self.fall.bias)
 
     def _attend(self, x):
-        within, over = ("b n", "f") if self.temporal else ("f b", "n") # sequences that run along `over`: no number is copied
-        q, k, v = (rearrange(y, f"f b n (h d) -> ({within}) h {over} d", h=self.heads) for y in self.qkv(x).chunk(3, -1))
+        within, over = (
+            ("b n", "f") if self.temporal else ("f b", "n")
+        )  # sequences that run along `over`: no number is copied
+        q, k, v = (
+            rearrange(y, f"f b n (h d) -> ({within}) h {over} d", h=self.heads)
+            for y in self.qkv(x).chunk(3, -1)
+        )
         y = _attention(q, k, v)
         return self.out(rearrange(y, f"({within}) h {over} d -> f b n (h d)", b=x.shape[1]))
 
-def _modulated(x, shift, scale): return (_Modulate.apply if _by_hand(x) else _plain_modulate)(x, shift, scale)
+
+def _modulated(x, shift, scale):
+    return (_Modulate.apply if _by_hand(x) else _plain_modulate)(x, shift, scale)
 
 # %% ../nbs/07_nets.ipynb #65be20ab
 def _positions(n, dim):
     "Sines and cosines of the positions 0 .. n-1; (n dim)"
-    angles = torch.arange(n, dtype=torch.float64)[:, None] * 10000.**(-torch.arange(dim // 2, dtype=torch.float64) / (dim // 2))
+    angles = torch.arange(n, dtype=torch.float64)[:, None] * 10000.0 ** (
+        -torch.arange(dim // 2, dtype=torch.float64) / (dim // 2)
+    )
     return torch.cat([angles.sin(), angles.cos()], -1).float()
+
 
 def _grid_positions(h, w, dim):
     "Half of the numbers tell the column, half the row; (h*w dim)"
     columns, rows = _positions(w, dim // 2), _positions(h, dim // 2)
-    return torch.cat([repeat(columns, "w d -> (h w) d", h=h), repeat(rows, "h d -> (h w) d", w=w)], -1)
+    return torch.cat(
+        [repeat(columns, "w d -> (h w) d", h=h), repeat(rows, "h d -> (h w) d", w=w)], -1
+    )
 
 # %% ../nbs/07_nets.ipynb #3d9f8edb
 class VideoTransformer(nn.Module):
     "Attention within frames and along time in turn, every token modulated by its own frame's time [ma2024latte; liu2024fvdm]."
-    def __init__(self,
-        channels=1, # of a frame
-        size=16, # of a frame: a number, or (height, width)
-        frames=16, # the most frames that it can take, known ones included
-        patch=2, # a token is a square of patch x patch pixels
-        width=192, # numbers for each token
-        depth=6, # blocks in all, spatial and temporal in turn
-        heads=6, # of every attention
-        mlp=4, # hidden width of the MLPs, in widths
-        out_channels=None, # of the result; None: as `channels`. Twice as many for a learned variance
-        checkpoint=False, # recompute activations in the backward pass: less memory, a third more time
+
+    def __init__(
+        self,
+        channels=1,  # of a frame
+        size=16,  # of a frame: a number, or (height, width)
+        frames=16,  # the most frames that it can take, known ones included
+        patch=2,  # a token is a square of patch x patch pixels
+        width=192,  # numbers for each token
+        depth=6,  # blocks in all, spatial and temporal in turn
+        heads=6,  # of every attention
+        mlp=4,  # hidden width of the MLPs, in widths
+        out_channels=None,  # of the result; None: as `channels`. Twice as many for a learned variance
+        checkpoint=False,  # recompute activations in the backward pass: less memory, a third more time
     ):
         super().__init__()
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         _check_transformer(self.size, channels, frames, patch, width, depth, heads)
-        self.channels, self.frames, self.patch, self.checkpoint = channels, frames, patch, checkpoint
+        self.channels, self.frames, self.patch, self.checkpoint = (
+            channels,
+            frames,
+            patch,
+            checkpoint,
+        )
         out_channels = out_channels or channels
         self.enter = nn.Linear(channels * patch**2, width)
         self.time = TimeEmbedding(256, width)
-        self.blocks = nn.ModuleList(_Block(width, heads, mlp, temporal=bool(i % 2)) for i in range(depth))
+        self.blocks = nn.ModuleList(
+            _Block(width, heads, mlp, temporal=bool(i % 2)) for i in range(depth)
+        )
         self.modulate = nn.Linear(width, (6 * depth + 2) * width)
         self.out = nn.Linear(width, out_channels * patch**2)
         h, w = (n // patch for n in self.size)
@@ -618,60 +864,98 @@ class VideoTransformer(nn.Module):
 
     def _initialize(self):
         for m in self.modules():
-            if isinstance(m, nn.Linear): nn.init.xavier_uniform_(m.weight), nn.init.zeros_(m.bias)
-        for m in (self.time.into, self.time.out): nn.init.normal_(m.weight, std=.02)
-        for m in (self.modulate, self.out): nn.init.zeros_(m.weight)
+            if isinstance(m, nn.Linear):
+                nn.init.xavier_uniform_(m.weight), nn.init.zeros_(m.bias)
+        for m in (self.time.into, self.time.out):
+            nn.init.normal_(m.weight, std=0.02)
+        for m in (self.modulate, self.out):
+            nn.init.zeros_(m.weight)
 
     @_at_full_rate
-    def forward(self, x, t=None, cond=None): # x (b f c h w), t () | (b,) | (b, f), cond (b k c h w) -> (b f out h w)
+    def forward(
+        self, x, t=None, cond=None
+    ):  # x (b f c h w), t () | (b,) | (b, f), cond (b k c h w) -> (b f out h w)
         frames, f = self._check(_join(x, cond, self.channels)), x.shape[1]
         e = F.silu(self.time(_frame_times(frames, t, frames.shape[1] - f)))
-        m = rearrange(self.modulate(e), "b f (m d) -> m f b 1 d", d=self.where.shape[-1]).to(self.where.dtype).contiguous()
+        m = (
+            rearrange(self.modulate(e), "b f (m d) -> m f b 1 d", d=self.where.shape[-1])
+            .to(self.where.dtype)
+            .contiguous()
+        )
         p, (h, w) = self.patch, (n // self.patch for n in self.size)
-        x = self.enter(rearrange(frames, "b f c (h p) (w q) -> f b (h w) (c p q)", p=p, q=p)) + self.where
-        *modulations, last = m.split(6) # not a slice for each block: its gradient would be a full tensor of zeros
+        x = (
+            self.enter(rearrange(frames, "b f c (h p) (w q) -> f b (h w) (c p q)", p=p, q=p))
+            + self.where
+        )
+        *modulations, last = m.split(
+            6
+        )  # not a slice for each block: its gradient would be a full tensor of zeros
         for i, (block, own) in enumerate(zip(self.blocks, modulations)):
-            if i == 1: x = x + self.when[:len(x)]
-            if self.checkpoint and torch.is_grad_enabled(): x = checkpointed(block, x, own, use_reentrant=False)
-            else: x = block(x, own)
+            if i == 1:
+                x = x + self.when[: len(x)]
+            if self.checkpoint and torch.is_grad_enabled():
+                x = checkpointed(block, x, own, use_reentrant=False)
+            else:
+                x = block(x, own)
         out = self.out(_modulated(x[-f:], *last[:, -f:]))
         return rearrange(out, "f b (h w) (p q c) -> b f c (h p) (w q)", h=h, w=w, p=p, q=p)
 
     def _check(self, x):
         if tuple(x.shape[-2:]) != self.size:
-            raise ValueError(f"x has frames of {x.shape[-2]}x{x.shape[-1]}, expected {self.size[0]}x{self.size[1]}")
+            raise ValueError(
+                f"x has frames of {x.shape[-2]}x{x.shape[-1]}, expected {self.size[0]}x{self.size[1]}"
+            )
         if x.shape[1] > self.frames:
-            raise ValueError(f"x and cond have {x.shape[1]} frames together, expected at most frames = {self.frames}")
+            raise ValueError(
+                f"x and cond have {x.shape[1]} frames together, expected at most frames = {self.frames}"
+            )
         return x
 
 # %% ../nbs/07_nets.ipynb #f311f5ad
 def _check_transformer(size, channels, frames, patch, width, depth, heads):
     "ValueError in one line if VideoTransformer cannot be built"
-    for name, n in dict(channels=channels, frames=frames, patch=patch, width=width, depth=depth, heads=heads).items():
-        if not (isinstance(n, int) and n > 0): raise ValueError(f"{name} is {n!r}, expected a positive whole number")
+    for name, n in dict(
+        channels=channels, frames=frames, patch=patch, width=width, depth=depth, heads=heads
+    ).items():
+        if not (isinstance(n, int) and n > 0):
+            raise ValueError(f"{name} is {n!r}, expected a positive whole number")
     if len(size) != 2 or not all(isinstance(n, int) and n > 0 and n % patch == 0 for n in size):
         raise ValueError(f"size is {size}, expected multiples of patch = {patch}")
-    if width % heads: raise ValueError(f"width is {width}, expected a multiple of heads = {heads}")
-    if width % 4: raise ValueError(f"width is {width}, expected a multiple of 4: half of it tells the row, half the column")
+    if width % heads:
+        raise ValueError(f"width is {width}, expected a multiple of heads = {heads}")
+    if width % 4:
+        raise ValueError(
+            f"width is {width}, expected a multiple of 4: half of it tells the row, half the column"
+        )
 
 # %% ../nbs/07_nets.ipynb #eacb52aa
 def video_transformer(
-    size="B", # S, B, L or XL
-    **changes, # any argument of VideoTransformer; out_channels=8 for the papers' learned variance
+    size="B",  # S, B, L or XL
+    **changes,  # any argument of VideoTransformer; out_channels=8 for the papers' learned variance
 ) -> VideoTransformer:
     "The networks of [liu2024fvdm] for 16 frames of 4x32x32 latents, patches of 2."
     sizes = dict(S=(384, 12, 6), B=(768, 12, 12), L=(1024, 24, 16), XL=(1152, 28, 16))
-    if size not in sizes: raise ValueError(f"size is {size!r}, expected one of {', '.join(sizes)}")
+    if size not in sizes:
+        raise ValueError(f"size is {size!r}, expected one of {', '.join(sizes)}")
     width, depth, heads = sizes[size]
-    return VideoTransformer(**dict(dict(channels=4, size=32, frames=16, patch=2, width=width, depth=depth, heads=heads), **changes))
+    return VideoTransformer(
+        **dict(
+            dict(channels=4, size=32, frames=16, patch=2, width=width, depth=depth, heads=heads),
+            **changes,
+        )
+    )
 
 # %% ../nbs/07_nets.ipynb #322b294e
 class _FlatBlock(nn.Module):
     "As ResBlock, of one picture (b c h w); e (b embed) tells the times of all frames."
+
     def __init__(self, i, o, embed):
         super().__init__()
         self.norm, self.conv = nn.GroupNorm(math.gcd(8, i), i), nn.Conv2d(i, o, 3, padding=1)
-        self.norm_t, self.conv_t = nn.GroupNorm(math.gcd(8, o), o, affine=False), _zeroed(nn.Conv2d(o, o, 3, padding=1))
+        self.norm_t, self.conv_t = (
+            nn.GroupNorm(math.gcd(8, o), o, affine=False),
+            _zeroed(nn.Conv2d(o, o, 3, padding=1)),
+        )
         self.modulate = nn.Linear(embed, 2 * o)
         self.skip = nn.Conv2d(i, o, 1) if i != o else nn.Identity()
 
@@ -681,40 +965,61 @@ class _FlatBlock(nn.Module):
         h = self.conv_t(F.silu(torch.addcmul(shift, self.norm_t(h), 1 + scale)))
         return self.skip(x) + h
 
+
 class JoinedUNet(nn.Module):
     "A small 2-D U-Net whose channels are the frames of a clip [voleti2022mcvd], with a time for every frame."
-    def __init__(self,
-        frames, # of every clip, those of `cond` among them
-        channels=1, # of a frame
-        width=16, # channels at full size
-        mults=(1, 2, 4), # channels of each level, in widths; every level halves height and width
-        middle=3, # residual blocks at the lowest level
-        embed=128, # width of the embedding of the times
+
+    def __init__(
+        self,
+        frames,  # of every clip, those of `cond` among them
+        channels=1,  # of a frame
+        width=16,  # channels at full size
+        mults=(1, 2, 4),  # channels of each level, in widths; every level halves height and width
+        middle=3,  # residual blocks at the lowest level
+        embed=128,  # width of the embedding of the times
     ):
         super().__init__()
         self.frames, self.channels = frames, channels
         w = [width * m for m in mults]
-        self.register_buffer("rates", torch.logspace(0, math.log10(40), 8), persistent=False) # radians per unit of time
-        self.time = nn.Sequential(nn.Linear(16 * frames, embed), nn.SiLU(), nn.Linear(embed, embed), nn.SiLU())
+        self.register_buffer(
+            "rates", torch.logspace(0, math.log10(40), 8), persistent=False
+        )  # radians per unit of time
+        self.time = nn.Sequential(
+            nn.Linear(16 * frames, embed), nn.SiLU(), nn.Linear(embed, embed), nn.SiLU()
+        )
         self.enter = nn.Conv2d(frames * channels, width, 3, padding=1)
         self.down = nn.ModuleList(_FlatBlock(i, o, embed) for i, o in zip([width] + w, w))
         self.middle = nn.ModuleList(_FlatBlock(w[-1], w[-1], embed) for _ in range(middle))
-        self.up = nn.ModuleList(_FlatBlock(below + o, o, embed) for below, o in zip(w[1:] + w[-1:], w))
-        self.out = nn.Sequential(nn.GroupNorm(math.gcd(8, w[0]), w[0]), nn.SiLU(), _zeroed(nn.Conv2d(w[0], frames * channels, 3, padding=1)))
+        self.up = nn.ModuleList(
+            _FlatBlock(below + o, o, embed) for below, o in zip(w[1:] + w[-1:], w)
+        )
+        self.out = nn.Sequential(
+            nn.GroupNorm(math.gcd(8, w[0]), w[0]),
+            nn.SiLU(),
+            _zeroed(nn.Conv2d(w[0], frames * channels, 3, padding=1)),
+        )
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x, t=None, cond=None): # x (b f c h w), t () | (b,) | (b, f), cond (b k c h w), k + f = frames -> (b f c h w)
+    def forward(
+        self, x, t=None, cond=None
+    ):  # x (b f c h w), t () | (b,) | (b, f), cond (b k c h w), k + f = frames -> (b f c h w)
         clip, f = check_video(_join(x, cond, self.channels), "x", frames=self.frames), x.shape[1]
-        _check_size(x, 2**(len(self.down) - 1), f"{len(self.down)} levels")
+        _check_size(x, 2 ** (len(self.down) - 1), f"{len(self.down)} levels")
         angles = _frame_times(clip, t, self.frames - f).to(self.rates.dtype)[..., None] * self.rates
         e = self.time(rearrange([angles.sin(), angles.cos()], "two b f r -> b (f two r)"))
-        h = self.enter(rearrange(clip, "b f c h w -> b (f c) h w").contiguous(memory_format=torch.channels_last))
+        h = self.enter(
+            rearrange(clip, "b f c h w -> b (f c) h w").contiguous(
+                memory_format=torch.channels_last
+            )
+        )
         seen = []
         for level, block in enumerate(self.down):
             h = block(F.avg_pool2d(h, 2) if level else h, e)
             seen.append(h)
-        for block in self.middle: h = block(h, e)
+        for block in self.middle:
+            h = block(h, e)
         for level in reversed(range(len(self.up))):
-            if level < len(self.up) - 1: h = F.interpolate(h, scale_factor=2) # nearest: every pixel four times
+            if level < len(self.up) - 1:
+                h = F.interpolate(h, scale_factor=2)  # nearest: every pixel four times
             h = self.up[level](torch.cat([h, seen[level]], 1), e)
         return rearrange(self.out(h), "b (f c) h w -> b f c h w", f=self.frames)[:, -f:]

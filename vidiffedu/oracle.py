@@ -8,6 +8,7 @@ __all__ = ['Oracle', 'ar1', 'GaussianClips', 'Conditional', 'Mixture', 'Points',
 # %% ../nbs/02_oracle.ipynb #1022869d
 import copy
 import math
+
 import torch
 from einops import einsum, rearrange
 
@@ -15,27 +16,37 @@ from einops import einsum, rearrange
 def _rows(t, x, name="t"):
     "t () | (b,) | (b, f) as (b, f), for a clip x (b, f, c, h, w)"
     t = torch.as_tensor(t, device=x.device)
-    try: return (t[:, None] if t.ndim == 1 else t).expand(x.shape[:2])
-    except RuntimeError: raise ValueError(f"{name}: got shape {tuple(t.shape)}, expected (), (b,) or (b, f) "
-                                          f"with (b, f) = {tuple(x.shape[:2])}") from None
+    try:
+        return (t[:, None] if t.ndim == 1 else t).expand(x.shape[:2])
+    except RuntimeError:
+        raise ValueError(
+            f"{name}: got shape {tuple(t.shape)}, expected (), (b,) or (b, f) "
+            f"with (b, f) = {tuple(x.shape[:2])}"
+        ) from None
 
-def _wide(v): return rearrange(v, '... -> ... 1 1 1')      # a number a frame, against (..., c, h, w)
+
+def _wide(v):
+    return rearrange(v, "... -> ... 1 1 1")  # a number a frame, against (..., c, h, w)
+
 
 def _unit(u, a, c):
     "Divide each frame by w = √(a² + c²): well scaled at every time; a frame with a = c = 0 says nothing"
     w = torch.hypot(a, c)
     silent = w == 0
-    w = torch.where(silent, 1., w)
-    return u / _wide(w).to(u.dtype), a / w, torch.where(silent, 1., c / w), w
+    w = torch.where(silent, 1.0, w)
+    return u / _wide(w).to(u.dtype), a / w, torch.where(silent, 1.0, c / w), w
 
 # %% ../nbs/02_oracle.ipynb #87539ee4
 class Oracle:
     """A world with a known answer. It answers for u = a x + c ε; a path supplies a, b and c.
     Clips are (b, f, c, h, w); t is (), (b,) or (b, f) in [0, 1]. A clip shorter than the world is its leading frames."""
+
     def _look(self, path, x_t, t, y):
         if x_t.ndim != 5 or x_t.shape[2:] != self.shape[1:] or x_t.shape[1] > self.shape[0]:
-            raise ValueError(f"x_t: got shape {tuple(x_t.shape)}, expected (b, f, c, h, w) with "
-                             f"f up to {self.shape[0]} and (c, h, w) = {tuple(self.shape[1:])}")
+            raise ValueError(
+                f"x_t: got shape {tuple(x_t.shape)}, expected (b, f, c, h, w) with "
+                f"f up to {self.shape[0]} and (c, h, w) = {tuple(self.shape[1:])}"
+            )
         t = _rows(t, x_t)
         u = x_t if y is None else x_t - _wide(path.b(t)).to(x_t.dtype) * y
         return u, path.a(t), path.c(t)
@@ -43,7 +54,9 @@ class Oracle:
     def posterior_mean(self, u, a, c):
         "E[x | u = a x + c ε]; u (..., f, c, h, w), a and c broadcast to (..., f). Exact where c = 0."
         exact = (c == 0) & (a != 0)
-        return torch.where(_wide(exact), u / _wide(torch.where(exact, a, 1.)).to(u.dtype), self._mean(u, a, c))
+        return torch.where(
+            _wide(exact), u / _wide(torch.where(exact, a, 1.0)).to(u.dtype), self._mean(u, a, c)
+        )
 
     def denoiser(self, path):
         "denoise(x_t, t, y=None) = E[x | x_t] [miyasawa1961]; y is a constant that says nothing about x"
@@ -68,20 +81,27 @@ class Oracle:
 
     def next_frame(self, past):
         "The law of the frame after past (b, k, c, h, w), one a clip. A world of one frame is that law already."
-        if past is None or past.shape[1] == 0 or self.shape[0] == 1: return self
+        if past is None or past.shape[1] == 0 or self.shape[0] == 1:
+            return self
         known = torch.arange(past.shape[1] + 1) < past.shape[1]
         return self.given(torch.cat([past, past[:, -1:]], 1), known)
 
-    def next_frame_denoiser(self,
-        path,             # supplies a, b, c
+    def next_frame_denoiser(
+        self,
+        path,  # supplies a, b, c
         forecaster=None,  # forecaster(past, None) -> mu, state: diffuse r = (x - mu) / scale instead of x
-        scale=1.):
+        scale=1.0,
+    ):
         "denoise(x_t, t, past) = E[next | x_t, past]; a path with b starts at past[:, -1:]; with a forecaster E[r | r_t, past]"
+
         def denoise(x_t, t, past):
             law = self.next_frame(past)
-            if forecaster is not None: law, y = law.affine(forecaster(past, None)[0], scale), None
-            else: y = None if past is None else past[:, -1:]
+            if forecaster is not None:
+                law, y = law.affine(forecaster(past, None)[0], scale), None
+            else:
+                y = None if past is None else past[:, -1:]
             return law.denoiser(path)(x_t, t, y)
+
         return denoise
 
     def denoise_sigma(self, x_noisy, past, sigma):
@@ -91,17 +111,19 @@ class Oracle:
 
     def sigma_posterior(self, x_noisy, past, sigmas):
         "p(σ | x_noisy, past) over sigmas (n,), all equally likely before -> (b, n)"
-        sigmas = rearrange(sigmas.to(x_noisy), 'n -> n 1 1')
+        sigmas = rearrange(sigmas.to(x_noisy), "n -> n 1 1")
         log_p = self.next_frame(past)._log_density(x_noisy, sigmas.new_ones(1), sigmas)
-        return rearrange(log_p.softmax(0), 'n b -> b n')
+        return rearrange(log_p.softmax(0), "n b -> b n")
 
     def blind_denoiser(self, sigmas):
         "denoise(x_noisy, past) = E[x | x_noisy, past] when σ is unknown and uniform over sigmas (n,)"
+
         def denoise(x_noisy, past):
             weight = self.sigma_posterior(x_noisy, past, sigmas).to(x_noisy)
-            s = rearrange(sigmas.to(x_noisy), 'n -> n 1 1')
+            s = rearrange(sigmas.to(x_noisy), "n -> n 1 1")
             x_hat = self.next_frame(past).posterior_mean(x_noisy, s.new_ones(1), s)
-            return einsum(weight, x_hat, 'b n, n b f c h w -> b f c h w')
+            return einsum(weight, x_hat, "b n, n b f c h w -> b f c h w")
+
         return denoise
 
 # %% ../nbs/02_oracle.ipynb #9c5d5d83
@@ -114,7 +136,10 @@ def ar1(rho, n):
 def _precision(temporal, modes, a, c):
     "P = (λ A T A + C²)⁻¹ and log det P; temporal (f, f), modes λ (m,), a and c (r, f) -> (r, m, f, f), (r,)"
     _, a, c, w = _unit(_wide(0 * a), a, c)
-    cov = einsum(modes, a, temporal, a, 'm, r i, i j, r j -> r m i j') + torch.diag_embed(c**2)[:, None]
+    cov = (
+        einsum(modes, a, temporal, a, "m, r i, i j, r j -> r m i j")
+        + torch.diag_embed(c**2)[:, None]
+    )
     root = torch.linalg.cholesky(cov)
     log_det = 2 * (root.diagonal(dim1=-2, dim2=-1).log().sum(-1) + w.log().sum(-1)[:, None])
     scale = w[:, None, :, None] * w[:, None, None, :]
@@ -123,42 +148,59 @@ def _precision(temporal, modes, a, c):
 # %% ../nbs/02_oracle.ipynb #63f8ea2f
 class _Spatial:
     "Correlation across a frame (c, h, w), and the basis of pixel patterns that diagonalises it"
+
     def __init__(self, shape, length):
         self.c, self.h, self.w = shape
-        self.rows, self.cols = (ar1(math.exp(-1 / length) if length else 0., n) for n in (self.h, self.w))
+        self.rows, self.cols = (
+            ar1(math.exp(-1 / length) if length else 0.0, n) for n in (self.h, self.w)
+        )
         self.basis = [torch.linalg.eigh(m) for m in (self.rows, self.cols)] if length else None
-        self.cov = torch.kron(torch.eye(self.c, dtype=torch.float64), torch.kron(self.rows, self.cols))
-        self.modes = torch.kron(*(val for val, _ in self.basis)) if length else torch.ones(1, dtype=torch.float64)
+        self.cov = torch.kron(
+            torch.eye(self.c, dtype=torch.float64), torch.kron(self.rows, self.cols)
+        )
+        self.modes = (
+            torch.kron(*(val for val, _ in self.basis))
+            if length
+            else torch.ones(1, dtype=torch.float64)
+        )
 
     def to_modes(self, x):
         "(..., f, c, h, w) -> (..., f, m, q): m eigenvalues, q patterns that share one"
-        if self.basis is None: return rearrange(x, '... f c h w -> ... f 1 (c h w)')
+        if self.basis is None:
+            return rearrange(x, "... f c h w -> ... f 1 (c h w)")
         rows, cols = (vec.to(x) for _, vec in self.basis)
-        x = einsum(x, rows, cols, '... f c h w, h p, w q -> ... f p q c')
-        return rearrange(x, '... f p q c -> ... f (p q) c')
+        x = einsum(x, rows, cols, "... f c h w, h p, w q -> ... f p q c")
+        return rearrange(x, "... f p q c -> ... f (p q) c")
 
     def from_modes(self, z):
         "Back again"
-        if self.basis is None: return rearrange(z, '... f 1 (c h w) -> ... f c h w', c=self.c, h=self.h)
+        if self.basis is None:
+            return rearrange(z, "... f 1 (c h w) -> ... f c h w", c=self.c, h=self.h)
         rows, cols = (vec.to(z) for _, vec in self.basis)
-        z = rearrange(z, '... f (p q) c -> ... f p q c', p=self.h)
-        return einsum(z, rows, cols, '... f p q c, h p, w q -> ... f c h w')
+        z = rearrange(z, "... f (p q) c -> ... f p q c", p=self.h)
+        return einsum(z, rows, cols, "... f p q c, h p, w q -> ... f c h w")
 
 # %% ../nbs/02_oracle.ipynb #589d3d1a
 class GaussianClips(Oracle):
     "Gaussian clips: AR(1) in time, white or exponentially correlated pixels, Cov = cov_time ⊗ cov_space."
-    def __init__(self,
-        frames,        # f
-        channels=1,    # independent
-        size=4,        # h = w, or (h, w)
-        rho=.9,        # correlation of neighbouring frames, inside (-1, 1)
-        mean=0.,       # a number, one a frame (f,), or anything that broadcasts to (f, c, h, w)
-        std=1.,        # of every pixel
-        length=0.):    # correlation length of rows and of columns, in pixels; 0 is white
+
+    def __init__(
+        self,
+        frames,  # f
+        channels=1,  # independent
+        size=4,  # h = w, or (h, w)
+        rho=0.9,  # correlation of neighbouring frames, inside (-1, 1)
+        mean=0.0,  # a number, one a frame (f,), or anything that broadcasts to (f, c, h, w)
+        std=1.0,  # of every pixel
+        length=0.0,
+    ):  # correlation length of rows and of columns, in pixels; 0 is white
         h, w = (size, size) if isinstance(size, int) else size
         if min(frames, channels, h, w) < 1:
-            raise ValueError(f"frames, channels, size: got {frames}, {channels}, {size}, expected 1 or more")
-        if not abs(rho) < 1: raise ValueError(f"rho: got {rho}, expected a number inside (-1, 1)")
+            raise ValueError(
+                f"frames, channels, size: got {frames}, {channels}, {size}, expected 1 or more"
+            )
+        if not abs(rho) < 1:
+            raise ValueError(f"rho: got {rho}, expected a number inside (-1, 1)")
         if not (std > 0 and length >= 0):
             raise ValueError(f"std, length: got {std}, {length}, expected std > 0 and length >= 0")
         mean = torch.as_tensor(mean, dtype=torch.float64)
@@ -166,13 +208,20 @@ class GaussianClips(Oracle):
         self.cov_time, self._space = std**2 * ar1(rho, frames), _Spatial((channels, h, w), length)
 
     @property
-    def shape(self): return tuple(self.mean.shape[-4:])                # (f, c, h, w)
+    def shape(self):
+        return tuple(self.mean.shape[-4:])  # (f, c, h, w)
+
     @property
-    def cov_space(self): return self._space.cov                        # (c h w, c h w)
+    def cov_space(self):
+        return self._space.cov  # (c h w, c h w)
+
     @property
-    def cov(self): return torch.kron(self.cov_time, self.cov_space)      # (f c h w, f c h w)
+    def cov(self):
+        return torch.kron(self.cov_time, self.cov_space)  # (f c h w, f c h w)
+
     @property
-    def var(self): return _wide(self.cov_time.diagonal()).expand(self.shape)
+    def var(self):
+        return _wide(self.cov_time.diagonal()).expand(self.shape)
 
     def _solve(self, u, a, c):
         "What (3) is made of: u - Aμ as (..., f, m, q); P, the gain λTAP and log det P, solved once a different row"
@@ -183,26 +232,28 @@ class GaussianClips(Oracle):
         rows_a, rows_c = rows.split(f, -1)
         T, modes = (v.to(u.device, kind) for v in (self.cov_time[:f, :f], self._space.modes))
         P, log_det = _precision(T, modes, rows_a, rows_c)
-        gain = einsum(modes, T, rows_a, P, 'm, i k, r k, r m k j -> r m i j')
-        residual = self._space.to_modes(u - _wide(a).to(u.dtype) * self.mean[..., :f, :, :, :].to(u))
+        gain = einsum(modes, T, rows_a, P, "m, i k, r k, r m k j -> r m i j")
+        residual = self._space.to_modes(
+            u - _wide(a).to(u.dtype) * self.mean[..., :f, :, :, :].to(u)
+        )
         shared = len(rows) == 1 and torch.broadcast_shapes(lead[:-1], u.shape[:-4]) == u.shape[:-4]
         pick = lambda v: (v[0] if shared else v[index.reshape(lead[:-1])]).to(u.dtype)
         return residual, pick(P), pick(gain), pick(log_det)
 
     def _mean(self, u, a, c):
         residual, _, gain, _ = self._solve(u, a, c)
-        z = einsum(gain, residual, '... m i j, ... j m q -> ... i m q')
-        return self.mean[..., :u.shape[-4], :, :, :].to(u) + self._space.from_modes(z)
+        z = einsum(gain, residual, "... m i j, ... j m q -> ... i m q")
+        return self.mean[..., : u.shape[-4], :, :, :].to(u) + self._space.from_modes(z)
 
     def _score(self, u, a, c):
         residual, P, _, _ = self._solve(u, a, c)
-        return -self._space.from_modes(einsum(P, residual, '... m i j, ... j m q -> ... i m q'))
+        return -self._space.from_modes(einsum(P, residual, "... m i j, ... j m q -> ... i m q"))
 
     def _log_density(self, u, a, c):
         residual, P, _, log_det = self._solve(u, a, c)
         f, m, q = residual.shape[-3:]
-        pairs = einsum(residual, residual, '... i m q, ... j m q -> ... m i j')
-        square = einsum(pairs, P, '... m i j, ... m i j -> ...')
+        pairs = einsum(residual, residual, "... i m q, ... j m q -> ... m i j")
+        square = einsum(pairs, P, "... m i j, ... m i j -> ...")
         return (q * log_det.sum(-1) - square - f * m * q * math.log(2 * math.pi)) / 2
 
     def sample(self, n, generator=None, dtype=None, device=None):
@@ -211,7 +262,9 @@ class GaussianClips(Oracle):
         kind = dict(dtype=dtype or torch.get_default_dtype(), device=device)
         noise = self._space.to_modes(torch.randn(n, *self.mean.shape, generator=generator, **kind))
         root = torch.linalg.cholesky(self.cov_time).to(**kind)
-        z = einsum(root, noise, self._space.modes.to(**kind).sqrt(), 'i j, ... j m q, m -> ... i m q')
+        z = einsum(
+            root, noise, self._space.modes.to(**kind).sqrt(), "i j, ... j m q, m -> ... i m q"
+        )
         return self.mean.to(**kind) + self._space.from_modes(z)
 
     def _like(self, mean, cov_time):
@@ -230,23 +283,34 @@ class GaussianClips(Oracle):
         known = known.to(T.device)
         G = torch.linalg.solve(T[known][:, known], T[known][:, ~known]).T
         x = (clip - mean)[..., known.to(clip.device), :, :, :]
-        mean = mean[..., ~known.to(clip.device), :, :, :] + einsum(G.to(clip), x, 'u k, ... k c h w -> ... u c h w')
+        mean = mean[..., ~known.to(clip.device), :, :, :] + einsum(
+            G.to(clip), x, "u k, ... k c h w -> ... u c h w"
+        )
         return self._like(mean, T[~known][:, ~known] - G @ T[known][:, ~known])
 
 # %% ../nbs/02_oracle.ipynb #360db849
 class Conditional:
     "The law of the frames of a clip where known (f,) is False, given those where it is True"
+
     def __init__(self, world, known):
         self.world, self.known = world, torch.as_tensor(known)
-        if self.known.dtype != torch.bool or self.known.ndim != 1 or len(self.known) > world.shape[0]:
-            raise ValueError(f"known: got {self.known.dtype} of shape {tuple(self.known.shape)}, "
-                             f"expected bool of shape (f,), f up to {world.shape[0]}")
+        if (
+            self.known.dtype != torch.bool
+            or self.known.ndim != 1
+            or len(self.known) > world.shape[0]
+        ):
+            raise ValueError(
+                f"known: got {self.known.dtype} of shape {tuple(self.known.shape)}, "
+                f"expected bool of shape (f,), f up to {world.shape[0]}"
+            )
 
     def law(self, clip):
         "The unknown frames alone, as a world with one law a clip (b, f, c, h, w)"
         if clip.ndim != 5 or clip.shape[1:] != (len(self.known), *self.world.shape[1:]):
-            raise ValueError(f"clip: got shape {tuple(clip.shape)}, expected (b, f, c, h, w) with "
-                             f"(f, c, h, w) = {(len(self.known), *self.world.shape[1:])}")
+            raise ValueError(
+                f"clip: got shape {tuple(clip.shape)}, expected (b, f, c, h, w) with "
+                f"(f, c, h, w) = {(len(self.known), *self.world.shape[1:])}"
+            )
         return self.world.given(clip, self.known.to(clip.device))
 
     def mean(self, clip):
@@ -276,51 +340,77 @@ class Conditional:
         return self.law(torch.zeros(1, len(self.known), *self.world.shape[1:]))
 
     @property
-    def cov_time(self): return self._gaussian().cov_time      # (u, u), the same for every clip
+    def cov_time(self):
+        return self._gaussian().cov_time  # (u, u), the same for every clip
+
     @property
-    def cov(self): return self._gaussian().cov                # (u c h w, u c h w)
+    def cov(self):
+        return self._gaussian().cov  # (u c h w, u c h w)
 
 # %% ../nbs/02_oracle.ipynb #cb30615c
 class Mixture(Oracle):
     """Clips drawn from m means with isotropic noise; std = 0 gives exactly those clips.
     means (m, f, c, h, w) for all clips or (b, m, f, c, h, w), one set a clip; weights (m,) or (b, m)."""
-    def __init__(self, means, weights=None, std=0.):
-        if means.ndim not in (5, 6): raise ValueError(f"means: got shape {tuple(means.shape)}, expected "
-                                                      "(m, f, c, h, w) or (b, m, f, c, h, w)")
+
+    def __init__(self, means, weights=None, std=0.0):
+        if means.ndim not in (5, 6):
+            raise ValueError(
+                f"means: got shape {tuple(means.shape)}, expected "
+                "(m, f, c, h, w) or (b, m, f, c, h, w)"
+            )
         weights = torch.ones(means.shape[-5]) if weights is None else torch.as_tensor(weights)
         if weights.shape[-1:] != means.shape[-5:-4] or (weights < 0).any() or not std >= 0:
-            raise ValueError(f"weights, std: got shape {tuple(weights.shape)}, {std}, "
-                             f"expected {means.shape[-5]} non-negative weights, std >= 0")
+            raise ValueError(
+                f"weights, std: got shape {tuple(weights.shape)}, {std}, "
+                f"expected {means.shape[-5]} non-negative weights, std >= 0"
+            )
         self.means, self.std = means, std
         self.log_weights = weights.to(means).log().log_softmax(-1)
 
     @property
-    def shape(self): return tuple(self.means.shape[-4:])               # (f, c, h, w)
+    def shape(self):
+        return tuple(self.means.shape[-4:])  # (f, c, h, w)
+
     @property
-    def mean(self): return self._average(self.log_weights)
+    def mean(self):
+        return self._average(self.log_weights)
+
     @property
     def var(self):
-        spread = (self.means - self.mean.unsqueeze(-5))**2
-        return self.std**2 + einsum(self.log_weights.exp(), spread, '... m, ... m f c h w -> ... f c h w')
+        spread = (self.means - self.mean.unsqueeze(-5)) ** 2
+        return self.std**2 + einsum(
+            self.log_weights.exp(), spread, "... m, ... m f c h w -> ... f c h w"
+        )
+
     @property
     def cov(self):
         "(..., f c h w, f c h w)"
         z = (self.means - self.mean.unsqueeze(-5)).flatten(-4)
         noise = self.std**2 * torch.eye(z.shape[-1]).to(z)
-        return noise + einsum(self.log_weights.exp(), z, z, '... m, ... m i, ... m j -> ... i j')
+        return noise + einsum(self.log_weights.exp(), z, z, "... m, ... m i, ... m j -> ... i j")
 
     def _average(self, log_weights, f=None):
         means = self.means[..., :f, :, :, :].to(log_weights)
-        return einsum(log_weights.exp(), means, '... m, ... m f c h w -> ... f c h w')
+        return einsum(log_weights.exp(), means, "... m, ... m f c h w -> ... f c h w")
 
     def _explain(self, u, a, c):
         "log π_k + log p(u | k) without its constant (..., m), then the scaled u, a, variance and w"
         kind = torch.promote_types(u.dtype, torch.float32)
         u, a, c, w = _unit(u.to(kind), a.to(kind), c.to(kind))
-        v = (a**2 * self.std**2 + c**2).clamp(min=torch.finfo(kind).eps)      # nearest clip where nothing blurs
-        means = self.means[..., :u.shape[-4], :, :, :].to(u)
-        far = (u.unsqueeze(-5) - _wide(a).unsqueeze(-5) * means).square().sum((-3, -2, -1))   # (..., m, f)
-        return self.log_weights.to(u) - einsum(far, 1 / v, '... m f, ... f -> ... m') / 2, u, a, v, w
+        v = (a**2 * self.std**2 + c**2).clamp(
+            min=torch.finfo(kind).eps
+        )  # nearest clip where nothing blurs
+        means = self.means[..., : u.shape[-4], :, :, :].to(u)
+        far = (
+            (u.unsqueeze(-5) - _wide(a).unsqueeze(-5) * means).square().sum((-3, -2, -1))
+        )  # (..., m, f)
+        return (
+            self.log_weights.to(u) - einsum(far, 1 / v, "... m f, ... f -> ... m") / 2,
+            u,
+            a,
+            v,
+            w,
+        )
 
     def responsibilities(self, path):
         "responsibilities(x_t, t, y=None) -> p(k | x_t), (b, m), equation (5)"
@@ -347,8 +437,12 @@ class Mixture(Oracle):
         lead = torch.broadcast_shapes(self.means.shape[:-5], self.log_weights.shape[:-1])
         p = self.log_weights.exp().expand(*lead, -1)
         k = torch.multinomial(p.reshape(-1, p.shape[-1]), n, replacement=True, generator=generator)
-        k = rearrange(k, 'b n -> n b 1 1 1 1 1').reshape(n, *lead, 1, 1, 1, 1, 1)
-        x = torch.take_along_dim(self.means.expand(1, *lead, *self.means.shape[-5:]), k, -5).squeeze(-5).to(**kind)
+        k = rearrange(k, "b n -> n b 1 1 1 1 1").reshape(n, *lead, 1, 1, 1, 1, 1)
+        x = (
+            torch.take_along_dim(self.means.expand(1, *lead, *self.means.shape[-5:]), k, -5)
+            .squeeze(-5)
+            .to(**kind)
+        )
         return x + self.std * torch.randn(x.shape, generator=generator, **kind)
 
     def _like(self, means, log_weights, std):
@@ -358,25 +452,30 @@ class Mixture(Oracle):
 
     def affine(self, shift, scale):
         "The law of (x - shift) / scale, shift (b, f, c, h, w)"
-        return self._like((self.means.to(shift) - shift.unsqueeze(-5)) / scale, self.log_weights, self.std / scale)
+        return self._like(
+            (self.means.to(shift) - shift.unsqueeze(-5)) / scale, self.log_weights, self.std / scale
+        )
 
     def given(self, clip, known):
         "The unknown frames, one law a clip: the same means, weighted by how well they match the known frames"
-        means, x = self.means[..., :len(known), :, :, :].to(clip), clip[..., known, :, :, :]
+        means, x = self.means[..., : len(known), :, :, :].to(clip), clip[..., known, :, :, :]
         one = torch.ones(x.shape[:-3], dtype=x.dtype, device=x.device)
-        match = self._like(means[..., known, :, :, :], self.log_weights, self.std)._explain(x, one, 0 * one)[0]
+        match = self._like(means[..., known, :, :, :], self.log_weights, self.std)._explain(
+            x, one, 0 * one
+        )[0]
         return self._like(means[..., ~known, :, :, :], match.log_softmax(-1), self.std)
 
 # %% ../nbs/02_oracle.ipynb #6b5b7f93
 def Points(points, weights=None):
     "A world of finitely many clips: a Mixture without blur"
-    return Mixture(points, weights, std=0.)
+    return Mixture(points, weights, std=0.0)
 
 # %% ../nbs/02_oracle.ipynb #1e72b075
-def remember_past(
-    forecast):  # forecast(past (b, k, c, h, w)) -> mu (b, 1, c, h, w)
+def remember_past(forecast):  # forecast(past (b, k, c, h, w)) -> mu (b, 1, c, h, w)
     "forecaster(frames, state=None) -> mu, state; its state is every frame seen so far, (b, k, c, h, w)"
+
     def forecaster(frames, state=None):
         past = frames if state is None else torch.cat([state, frames], 1)
         return forecast(past), past
+
     return forecaster

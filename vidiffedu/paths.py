@@ -7,7 +7,9 @@ __all__ = ['check_time', 'Schedule', 'VP', 'Cosine', 'VE', 'Bridge']
 
 # %% ../nbs/03_paths.ipynb #38a4b503
 import math
+
 import torch
+
 from .core import expand
 
 # %% ../nbs/03_paths.ipynb #92b4a746
@@ -15,8 +17,12 @@ def check_time(t, name="t"):
     "`t` as a tensor; ValueError unless it lies in [0, 1]. (Not looked at on a GPU, where looking would stall it.)"
     t = torch.as_tensor(t)
     t = t if t.is_floating_point() else t.float()
-    if t.device.type == "cpu" and not all(0 <= v.item() <= 1 for v in t.aminmax()):      # NaN goes through aminmax
-        raise ValueError(f"{name}: got values from {t.min():.4g} to {t.max():.4g}, expected times in [0, 1]")
+    if t.device.type == "cpu" and not all(
+        0 <= v.item() <= 1 for v in t.aminmax()
+    ):  # NaN goes through aminmax
+        raise ValueError(
+            f"{name}: got values from {t.min():.4g} to {t.max():.4g}, expected times in [0, 1]"
+        )
     return t
 
 # %% ../nbs/03_paths.ipynb #0c1ed9f8
@@ -24,9 +30,15 @@ class Schedule:
     """A path: x_t = a(t) x + b(t) y + c(t) ε, clean at t = 0. Coefficients keep the shape of `t`.
 
     A subclass gives `a`, `c`, `rates` (and `b`, `time_at`); all else follows. Pixels: any finite value."""
-    def a(self, t): raise NotImplementedError
-    def b(self, t): return torch.zeros_like(t)
-    def c(self, t): raise NotImplementedError
+
+    def a(self, t):
+        raise NotImplementedError
+
+    def b(self, t):
+        return torch.zeros_like(t)
+
+    def c(self, t):
+        raise NotImplementedError
 
     def rates(self, t):
         "a'(t), b'(t) and the derivative of c(t)², each of the shape of `t`."
@@ -59,46 +71,67 @@ class Schedule:
 
     def diffusion(self, t):
         "g(t) of dx = f x dt + g dw: g² = (c²)' - 2 f c²."
-        return (self.rates(t)[2] - 2 * self.drift(t) * self.c(t)**2).clamp_min(0).sqrt()
+        return (self.rates(t)[2] - 2 * self.drift(t) * self.c(t) ** 2).clamp_min(0).sqrt()
 
 # %% ../nbs/03_paths.ipynb #9b1a67fa
 def _no_sigma(path, sigma, largest):
-    return ValueError(f"sigma: got {sigma.max():.4g}, expected 0 to {largest:.4g}, all that {type(path).__name__} has")
+    return ValueError(
+        f"sigma: got {sigma.max():.4g}, expected 0 to {largest:.4g}, all that {type(path).__name__} has"
+    )
+
 
 class VP(Schedule):
     "Variance preserving, linear noise rate [ho2020ddpm; song2021sde, eq. 33]: a² + c² = 1."
-    def __init__(self, beta_min=.1, beta_max=20.):
+
+    def __init__(self, beta_min=0.1, beta_max=20.0):
         if not 0 < beta_min <= beta_max:
-            raise ValueError(f"beta_min, beta_max: got {beta_min}, {beta_max}, expected 0 < beta_min <= beta_max")
+            raise ValueError(
+                f"beta_min, beta_max: got {beta_min}, {beta_max}, expected 0 < beta_min <= beta_max"
+            )
         self.beta_min, self.beta_max = beta_min, beta_max
 
-    def _integral(self, t): return self.beta_min * t + .5 * (self.beta_max - self.beta_min) * t**2
-    def a(self, t): return torch.exp(-.5 * self._integral(t))
-    def c(self, t): return torch.sqrt(-torch.expm1(-self._integral(t)))
+    def _integral(self, t):
+        return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t**2
+
+    def a(self, t):
+        return torch.exp(-0.5 * self._integral(t))
+
+    def c(self, t):
+        return torch.sqrt(-torch.expm1(-self._integral(t)))
 
     def rates(self, t):
         beta = self.beta_min + (self.beta_max - self.beta_min) * t
-        return -.5 * beta * self.a(t), torch.zeros_like(t), beta * self.a(t)**2
+        return -0.5 * beta * self.a(t), torch.zeros_like(t), beta * self.a(t) ** 2
 
     def time_at(self, sigma):
         sigma = torch.as_tensor(sigma)
-        largest = math.sqrt(math.expm1(.5 * (self.beta_min + self.beta_max)))
-        if bool((sigma > largest).any()): raise _no_sigma(self, sigma, largest)
-        i, slope = torch.log1p(sigma**2), self.beta_max - self.beta_min   # solve slope/2 t² + beta_min t = i
+        largest = math.sqrt(math.expm1(0.5 * (self.beta_min + self.beta_max)))
+        if bool((sigma > largest).any()):
+            raise _no_sigma(self, sigma, largest)
+        i, slope = (
+            torch.log1p(sigma**2),
+            self.beta_max - self.beta_min,
+        )  # solve slope/2 t² + beta_min t = i
         return 2 * i / (self.beta_min + torch.sqrt(self.beta_min**2 + 2 * slope * i))
 
 # %% ../nbs/03_paths.ipynb #c5a8a79e
 class Cosine(Schedule):
     "The cosine path [nichol2021improved, eq. 17], variance preserving; a(1) = 0 exactly: no signal is left."
-    def __init__(self, s=.008):
-        if not s > 0: raise ValueError(f"s: got {s}, expected a positive offset")
-        self.s, self.speed = s, .5 * math.pi / (1 + s)
+
+    def __init__(self, s=0.008):
+        if not s > 0:
+            raise ValueError(f"s: got {s}, expected a positive offset")
+        self.s, self.speed = s, 0.5 * math.pi / (1 + s)
         self.u0 = s * self.speed
 
-    def a(self, t): return torch.sin(self.speed * (1 - t)) / math.cos(self.u0)
+    def a(self, t):
+        return torch.sin(self.speed * (1 - t)) / math.cos(self.u0)
+
     def c(self, t):
         du = self.speed * t
-        return torch.sqrt(torch.sin(du) * torch.sin(du + 2 * self.u0)).clamp(max=math.cos(self.u0)) / math.cos(self.u0)
+        return torch.sqrt(torch.sin(du) * torch.sin(du + 2 * self.u0)).clamp(
+            max=math.cos(self.u0)
+        ) / math.cos(self.u0)
 
     def rates(self, t):
         da = -self.speed * torch.cos(self.speed * (1 - t)) / math.cos(self.u0)
@@ -111,13 +144,24 @@ class Cosine(Schedule):
 # %% ../nbs/03_paths.ipynb #c2eb78c6
 class VE(Schedule):
     "Variance exploding [song2021sde, eq. 31]: a = 1, c² = σ(t)² - σ_min², σ(t) = σ_min (σ_max/σ_min)^t. σ in pixel units."
-    def __init__(self, sigma_min=.01, sigma_max=10.):
-        if not 0 < sigma_min < sigma_max:
-            raise ValueError(f"sigma_min, sigma_max: got {sigma_min}, {sigma_max}, expected 0 < sigma_min < sigma_max")
-        self.sigma_min, self.sigma_max, self.rate = sigma_min, sigma_max, math.log(sigma_max / sigma_min)
 
-    def a(self, t): return torch.ones_like(t)
-    def c(self, t): return self.sigma_min * torch.sqrt(torch.expm1(2 * self.rate * t))
+    def __init__(self, sigma_min=0.01, sigma_max=10.0):
+        if not 0 < sigma_min < sigma_max:
+            raise ValueError(
+                f"sigma_min, sigma_max: got {sigma_min}, {sigma_max}, expected 0 < sigma_min < sigma_max"
+            )
+        self.sigma_min, self.sigma_max, self.rate = (
+            sigma_min,
+            sigma_max,
+            math.log(sigma_max / sigma_min),
+        )
+
+    def a(self, t):
+        return torch.ones_like(t)
+
+    def c(self, t):
+        return self.sigma_min * torch.sqrt(torch.expm1(2 * self.rate * t))
+
     def rates(self, t):
         zero = torch.zeros_like(t)
         return zero, zero, 2 * self.rate * self.sigma_min**2 * torch.exp(2 * self.rate * t)
@@ -125,22 +169,30 @@ class VE(Schedule):
     def time_at(self, sigma):
         sigma = torch.as_tensor(sigma)
         largest = math.sqrt(self.sigma_max**2 - self.sigma_min**2)
-        if bool((sigma > largest * (1 + 1e-6)).any()): raise _no_sigma(self, sigma, largest)
-        return (torch.log1p((sigma / self.sigma_min)**2) / (2 * self.rate)).clamp(max=1)
+        if bool((sigma > largest * (1 + 1e-6)).any()):
+            raise _no_sigma(self, sigma, largest)
+        return (torch.log1p((sigma / self.sigma_min) ** 2) / (2 * self.rate)).clamp(max=1)
 
 # %% ../nbs/03_paths.ipynb #fb23448d
 class Bridge(Schedule):
     "From the known frame y (t = 1) to its successor x (t = 0), both free of noise [shrivastava2024cvp]."
-    def __init__(self, k=2**-.5):
-        if not k > 0: raise ValueError(f"k: got {k}, expected a positive noise scale")
+
+    def __init__(self, k=2**-0.5):
+        if not k > 0:
+            raise ValueError(f"k: got {k}, expected a positive noise scale")
         self.k = k
 
-    def a(self, t): return 1 - t
-    def b(self, t): return t + 0.
-    def c(self, t): return self.k * torch.special.xlog1py(t - 1, -t)
+    def a(self, t):
+        return 1 - t
+
+    def b(self, t):
+        return t + 0.0
+
+    def c(self, t):
+        return self.k * torch.special.xlog1py(t - 1, -t)
 
     def rates(self, t):
-        log = torch.log1p(-t).clamp_min(-1e3)                    # -inf at t = 1, where c = 0
+        log = torch.log1p(-t).clamp_min(-1e3)  # -inf at t = 1, where c = 0
         return -torch.ones_like(t), torch.ones_like(t), 2 * self.c(t) * self.k * (log + 1)
 
     def time_at(self, sigma):

@@ -7,13 +7,16 @@ __all__ = ['PAPER_SIZES', 'persistence', 'residual_scale', 'RVD', 'ConvGRU', 'Li
            'ResidualUNet', 'rvd_networks']
 
 # %% ../nbs/14_residual.ipynb #ed1b4ca3
+import math
 from functools import partial
 from typing import NamedTuple
-import math, torch
-from torch import nn
+
+import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange
+from torch import nn
 from tqdm.auto import tqdm
+
 from .bridge import edm_step
 from .core import check_video
 from .denoise import denoising_loss
@@ -27,47 +30,64 @@ def persistence(frames, state=None):
     "The forecaster that knows nothing: the next frame is the last one. frames (b, k, c, h, w) -> mu (b, 1, c, h, w), None."
     return frames[:, -1:], None
 
+
 @torch.no_grad()
 def residual_scale(clips, forecaster=persistence, context=2):
     "Root mean square of x - mu over the frames that have `context` before them; clips (b, f, c, h, w). In pixel units."
     mu, x = _taught(forecaster, clips, context)[0], clips[:, context:]
     return float((x - mu).square().mean().sqrt())
 
+
 def _taught(forecaster, clip, context):
     "Teacher forcing: forecasts mu (b, f - context, c, h, w) of the later frames, each from the true frames before it, and what they leave behind."
-    if hasattr(forecaster, "teach"): return forecaster.teach(clip, context)
+    if hasattr(forecaster, "teach"):
+        return forecaster.teach(clip, context)
     mu, state = forecaster(clip[:, :context], None)
     mus, states = [mu], [state]
     for frame in clip[:, context:-1].split(1, 1):
         mu, state = forecaster(frame, states[-1])
-        mus.append(mu); states.append(state)
+        mus.append(mu)
+        states.append(state)
     return torch.cat(mus, 1), states
 
 # %% ../nbs/14_residual.ipynb #46ed26ba
 class RVD(Method):
     "Residual video diffusion [yang2022rvd]: a recurrent forecast mu of the next frame, and diffusion of r = (x - mu) / scale."
-    steps, knee, top = 25, .03, 100.                          # of the sampler; knee and top in units of r
 
-    def __init__(self,
-        forecaster,            # forecaster(frames (b,k,c,h,w), state=None) -> mu (b,1,c,h,w), state
-        net,                   # net(r_t (b,1,c,h,w), t (b,1), state) -> estimate of r, or what `wrap` makes one of
+    steps, knee, top = 25, 0.03, 100.0  # of the sampler; knee and top in units of r
+
+    def __init__(
+        self,
+        forecaster,  # forecaster(frames (b,k,c,h,w), state=None) -> mu (b,1,c,h,w), state
+        net,  # net(r_t (b,1,c,h,w), t (b,1), state) -> estimate of r, or what `wrap` makes one of
         path=Cosine(),
-        scale=2.,              # in pixel units; the paper's 2, see `residual_scale`
-        wrap=None,             # FromNoise, FromV, Preconditioned: wrap(net, path); None: the network gives the estimate
-        context=2,             # frames that no loss is taken of
-        weight=None,           # weight(t) of the squared error of the estimate, shape of t; None: 1
-        times=shared,          # times(b, f, generator=, device=) -> (b, f); shared: one a clip, as in the paper
-        explicit=0.,           # weight of the mean of r², which holds mu to the frame; 0: the paper's loss
-        joint=True,            # whether the diffusion loss sends its gradient into the forecaster
+        scale=2.0,  # in pixel units; the paper's 2, see `residual_scale`
+        wrap=None,  # FromNoise, FromV, Preconditioned: wrap(net, path); None: the network gives the estimate
+        context=2,  # frames that no loss is taken of
+        weight=None,  # weight(t) of the squared error of the estimate, shape of t; None: 1
+        times=shared,  # times(b, f, generator=, device=) -> (b, f); shared: one a clip, as in the paper
+        explicit=0.0,  # weight of the mean of r², which holds mu to the frame; 0: the paper's loss
+        joint=True,  # whether the diffusion loss sends its gradient into the forecaster
     ):
         super().__init__()
-        if not 0 < float(scale) < float("inf"): raise ValueError(f"scale: got {scale}, expected a positive number, in pixel units")
-        if not float(path.c(torch.ones(()))) > 0: raise ValueError(f"path: got {type(path).__name__} with c(1) = 0, expected a path that ends in noise")
-        if context < 1 or int(context) != context: raise ValueError(f"context: got {context}, expected a whole number of at least 1")
-        self.path, self.context, self.weight, self.times, self.wrapped = path, context, weight, times, wrap is not None
+        if not 0 < float(scale) < float("inf"):
+            raise ValueError(f"scale: got {scale}, expected a positive number, in pixel units")
+        if not float(path.c(torch.ones(()))) > 0:
+            raise ValueError(
+                f"path: got {type(path).__name__} with c(1) = 0, expected a path that ends in noise"
+            )
+        if context < 1 or int(context) != context:
+            raise ValueError(f"context: got {context}, expected a whole number of at least 1")
+        self.path, self.context, self.weight, self.times, self.wrapped = (
+            path,
+            context,
+            weight,
+            times,
+            wrap is not None,
+        )
         self.explicit, self.joint = explicit, joint
         self.forecaster, self.net = forecaster, wrap(net, path) if wrap else net
-        self.register_buffer("scale", torch.tensor(float(scale)))                 # saved with the weights
+        self.register_buffer("scale", torch.tensor(float(scale)))  # saved with the weights
 
     def denoise(self, r_t, t, state):
         "E[r | r_t, past]: r_t (b, 1, c, h, w), t (b, 1), the forecaster's state -> (b, 1, c, h, w)."
@@ -77,28 +97,49 @@ class RVD(Method):
         "The denoising loss of the residuals of all frames after the first `context`. clip (b, f, c, h, w) in [-1, 1]."
         check_video(clip, "clip", range=(-1, 1))
         if clip.shape[1] <= self.context:
-            raise ValueError(f"clip: got {clip.shape[1]} frames, expected at least {self.context + 1}: {self.context} of context, and the next")
+            raise ValueError(
+                f"clip: got {clip.shape[1]} frames, expected at least {self.context + 1}: {self.context} of context, and the next"
+            )
         mu, state = _taught(self.forecaster, clip, self.context)
-        r = (clip[:, self.context:] - mu) / self.scale
+        r = (clip[:, self.context :] - mu) / self.scale
         t = self.times(*r.shape[:2], generator=generator, device=r.device)
         denoise = partial(self._denoise_all, state)
-        loss = denoising_loss(denoise, self.path, r if self.joint else r.detach(), t, weight=self.weight, generator=generator)
+        loss = denoising_loss(
+            denoise,
+            self.path,
+            r if self.joint else r.detach(),
+            t,
+            weight=self.weight,
+            generator=generator,
+        )
         return loss + self.explicit * r.square().mean() if self.explicit else loss
 
     def _denoise_all(self, state, r_t, t, y):
         "All frames of a clip: r_t (b, f, c, h, w), t (b, f); a list of states is one a frame, any other is for all (f b) frames."
         if isinstance(state, list):
-            return torch.cat([self.denoise(r, s, v) for r, s, v in zip(r_t.split(1, 1), t.split(1, 1), state)], 1)
-        r = self.denoise(rearrange(r_t, "b f c h w -> (f b) 1 c h w"), rearrange(t, "b f -> (f b) 1"), state)
+            return torch.cat(
+                [self.denoise(r, s, v) for r, s, v in zip(r_t.split(1, 1), t.split(1, 1), state)], 1
+            )
+        r = self.denoise(
+            rearrange(r_t, "b f c h w -> (f b) 1 c h w"), rearrange(t, "b f -> (f b) 1"), state
+        )
         return rearrange(r, "(f b) 1 c h w -> b f c h w", b=len(r_t))
 
-    def future(self, past, n_frames, steps=None, generator=None, progress=False,
+    def future(
+        self,
+        past,
+        n_frames,
+        steps=None,
+        generator=None,
+        progress=False,
         step=edm_step,
-        timetable=None,        # timetable(steps, 1) -> ts (rows, 1); None: even in log σ, see `even_noise`
-        clip=None,             # (lo, hi): clamp each estimate of a frame, and each frame before it is fed back
+        timetable=None,  # timetable(steps, 1) -> ts (rows, 1); None: even in log σ, see `even_noise`
+        clip=None,  # (lo, hi): clamp each estimate of a frame, and each frame before it is fed back
     ):
         "Forecast, sample what the forecast missed, add it, feed the frame back."
-        ts = (timetable or even_noise(self.path, knee=self.knee, top=self.top))(steps or self.steps, 1)
+        ts = (timetable or even_noise(self.path, knee=self.knee, top=self.top))(
+            steps or self.steps, 1
+        )
         frames, state, new = [], None, past
         for _ in tqdm(range(n_frames), desc="frames", leave=False, disable=not progress):
             mu, state = self.forecaster(new, state)
@@ -110,23 +151,33 @@ class RVD(Method):
         "x = mu + scale r, r sampled; mu (b, 1, c, h, w)."
         inside = (lambda x: x) if clip is None else (lambda x: x.clamp(*clip))
         to_r, to_x = (lambda x: (x - mu) / self.scale), (lambda r: mu + self.scale * r)
+
         def denoise(r_t, t, y):
             r = self.denoise(r_t, t, state)
             return r if clip is None else to_r(inside(to_x(r)))
+
         t = ts[0].to(mu.device).expand(len(mu), 1)
         start, _ = self.path.perturb(torch.zeros_like(mu), t, generator=how["generator"])
-        if float(self.path.a(ts[0])) > 0: start = start + self.path.mean(denoise(start, t, None), t)     # where noise is not quite all
+        if float(self.path.a(ts[0])) > 0:
+            start = start + self.path.mean(
+                denoise(start, t, None), t
+            )  # where noise is not quite all
         return inside(to_x(sample(denoise, self.path, start, ts, **how)))
 
 # %% ../nbs/14_residual.ipynb #3a7a9f51
-def _conv(x, weight, bias=None): # PyTorch would choose a slower kernel for a single small frame, and for 1x1
+def _conv(
+    x, weight, bias=None
+):  # PyTorch would choose a slower kernel for a single small frame, and for 1x1
     pad = weight.shape[-1] // 2
-    if _by_onednn(x): return torch.ops.aten.mkldnn_convolution(x, weight, bias, (pad, pad), (1, 1), (1, 1), 1)
+    if _by_onednn(x):
+        return torch.ops.aten.mkldnn_convolution(x, weight, bias, (pad, pad), (1, 1), (1, 1), 1)
     return F.conv2d(x, weight, bias, padding=pad)
+
 
 def _plain_recurrence(pre, h, gates, candidate, frames):
     "Eq. 6 over time, from what the input says: pre ((f b) 3o h w): reset, update, candidate; h before it, None: zero -> every h, ((f b) o h w)"
-    if h is None: h = torch.zeros_like(pre[:len(pre) // frames, :len(candidate)])
+    if h is None:
+        h = torch.zeros_like(pre[: len(pre) // frames, : len(candidate)])
     seen = []
     for v in pre.chunk(frames):
         reset, update, new = v.chunk(3, 1)
@@ -136,21 +187,39 @@ def _plain_recurrence(pre, h, gates, candidate, frames):
         seen.append(h)
     return torch.cat(seen)
 
+
 def _weight_grad(g, x, weight):
-    return torch.ops.aten.convolution_backward(g, x, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, (False, True, False))[1]
+    return torch.ops.aten.convolution_backward(
+        g, x, weight, None, (1, 1), (1, 1), (1, 1), False, (0, 0), 1, (False, True, False)
+    )[1]
+
 
 class _Recurrence(torch.autograd.Function):
     "As above; the gradients of the weights are taken once, for all frames together. Where h is None nothing is convolved."
+
     @staticmethod
     def forward(ctx, pre, h, gates, candidate, frames):
         o = len(candidate)
-        opened, gated, news, seen = (torch.empty_like(pre[:, :n * o]) for n in (2, 1, 1, 1))     # opened: reset and update
-        ctx.kept, ctx.frames = (opened, gated, news), frames                      # neither inputs nor outputs
+        opened, gated, news, seen = (
+            torch.empty_like(pre[:, : n * o]) for n in (2, 1, 1, 1)
+        )  # opened: reset and update
+        ctx.kept, ctx.frames = (opened, gated, news), frames  # neither inputs nor outputs
         ctx.save_for_backward(h, gates, candidate, seen)
         for v, s, r, new, out in zip(*(u.chunk(frames) for u in (pre, opened, gated, news, seen))):
-            torch.sigmoid(v[:, :2 * o] if h is None else _conv(h, gates).add_(v[:, :2 * o]), out=s)
-            torch.tanh(v[:, 2 * o:] if h is None else _conv(torch.mul(s[:, :o], h, out=r), candidate).add_(v[:, 2 * o:]), out=new)
-            h = torch.mul(new, s[:, o:], out=out) if h is None else torch.lerp(h, new, s[:, o:], out=out)
+            torch.sigmoid(
+                v[:, : 2 * o] if h is None else _conv(h, gates).add_(v[:, : 2 * o]), out=s
+            )
+            torch.tanh(
+                v[:, 2 * o :]
+                if h is None
+                else _conv(torch.mul(s[:, :o], h, out=r), candidate).add_(v[:, 2 * o :]),
+                out=new,
+            )
+            h = (
+                torch.mul(new, s[:, o:], out=out)
+                if h is None
+                else torch.lerp(h, new, s[:, o:], out=out)
+            )
         return seen
 
     @staticmethod
@@ -158,9 +227,15 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx, grad):
         (first, gates, candidate, seen), (opened, gated, news) = ctx.saved_tensors, ctx.kept
         o, b, dh = len(candidate), len(grad) // ctx.frames, 0
-        to_h, to_gated = (w.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last) for w in (gates, candidate))
+        to_h, to_gated = (
+            w.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
+            for w in (gates, candidate)
+        )
         d_opened, d_news = torch.empty_like(opened), torch.empty_like(news)
-        every = zip([first, *seen.chunk(ctx.frames)], *(u.chunk(ctx.frames) for u in (grad, opened, news, d_opened, d_news)))
+        every = zip(
+            [first, *seen.chunk(ctx.frames)],
+            *(u.chunk(ctx.frames) for u in (grad, opened, news, d_opened, d_news)),
+        )
         for h, g, s, new, ds, dn in reversed(list(every)):
             dh = dh + g
             through = dh * s[:, o:]
@@ -168,66 +243,107 @@ class _Recurrence(torch.autograd.Function):
             h_, d_gated = (0, 0) if h is None else (h, _conv(dn, to_gated))
             ds[:, :o], ds[:, o:] = d_gated * h_, dh * (new - h_)
             ds.mul_(s * (1 - s))
-            dh = None if h is None else _conv(ds, to_h).addcmul_(d_gated, s[:, :o]).add_(dh).sub_(through)
+            dh = (
+                None
+                if h is None
+                else _conv(ds, to_h).addcmul_(d_gated, s[:, :o]).add_(dh).sub_(through)
+            )
         skip, past = (b, seen[:-b]) if first is None else (0, torch.cat([first, seen[:-b]]))
-        d_gates, d_candidate = _weight_grad(d_opened[skip:], past, gates), _weight_grad(d_news[skip:], gated[skip:], candidate)
+        d_gates, d_candidate = (
+            _weight_grad(d_opened[skip:], past, gates),
+            _weight_grad(d_news[skip:], gated[skip:], candidate),
+        )
         return torch.cat([d_opened, d_news], 1), dh, d_gates, d_candidate, None
 
 # %% ../nbs/14_residual.ipynb #359e1362
 class ConvGRU(nn.Module):
     "A gated recurrent unit of 3x3 convolutions [ballas2016]; what does not depend on the past is computed for all frames at once."
+
     def __init__(self, i, o):
         super().__init__()
-        self.into = nn.Conv2d(i, 3 * o, 3, padding=1)                             # reset, update, candidate
+        self.into = nn.Conv2d(i, 3 * o, 3, padding=1)  # reset, update, candidate
         self.gates, self.candidate = (nn.Conv2d(o, n * o, 3, padding=1, bias=False) for n in (2, 1))
 
-    def forward(self, x, h, frames): # x ((f b) i h w), h (b o h w) or None: zero -> every h, ((f b) o h w)
+    def forward(
+        self, x, h, frames
+    ):  # x ((f b) i h w), h (b o h w) or None: zero -> every h, ((f b) o h w)
         pre = self.into(x)
-        recur = _Recurrence.apply if _by_hand(x) and not torch.is_autocast_enabled("cpu") else _plain_recurrence
+        recur = (
+            _Recurrence.apply
+            if _by_hand(x) and not torch.is_autocast_enabled("cpu")
+            else _plain_recurrence
+        )
         return recur(pre, h, self.gates.weight, self.candidate.weight, frames)
 
 # %% ../nbs/14_residual.ipynb #047b8e1b
 class _Block(nn.Module):
     "3x3 convolution, group norm, leaky ReLU"
+
     def __init__(self, i, o):
         super().__init__()
         self.conv, self.norm = nn.Conv2d(i, o, 3, padding=1), nn.GroupNorm(8, o)
-    def forward(self, x): return F.leaky_relu(self.norm(self.conv(x)), .2, inplace=True)
+
+    def forward(self, x):
+        return F.leaky_relu(self.norm(self.conv(x)), 0.2, inplace=True)
+
 
 class _Pixelwise(nn.Conv2d):
     "1x1 convolution"
-    def __init__(self, i, o, bias=True): super().__init__(i, o, 1, bias=bias)
+
+    def __init__(self, i, o, bias=True):
+        super().__init__(i, o, 1, bias=bias)
+
     def forward(self, x):
-        if not _by_onednn(x): return super().forward(x)
+        if not _by_onednn(x):
+            return super().forward(x)
         # as 64 strips, for of a smaller batch PyTorch would choose a slower backward pass
-        strips = rearrange(rearrange(x, "n c h w -> (n h w) c"), "(s p) c -> s c p 1", s=math.gcd(x[:, 0].numel(), 64))
+        strips = rearrange(
+            rearrange(x, "n c h w -> (n h w) c"),
+            "(s p) c -> s c p 1",
+            s=math.gcd(x[:, 0].numel(), 64),
+        )
         y = rearrange(_conv(strips, self.weight, self.bias), "s c p 1 -> (s p) c")
         return rearrange(y, "(n h w) c -> n c h w", n=len(x), h=x.shape[2])
 
+
 class _Res(nn.Module):
     "Block, plus the time if there is one, block; plus the input"
+
     def __init__(self, i, o, embed=None):
         super().__init__()
         self.first, self.second = _Block(i, o), _Block(o, o)
         self.time = nn.Linear(embed, o) if embed else None
         self.skip = _Pixelwise(i, o) if i != o else nn.Identity()
-    def forward(self, x, e=None): # x (n i h w), e (n embed)
+
+    def forward(self, x, e=None):  # x (n i h w), e (n embed)
         h = self.first(x)
-        if e is not None: h = h + rearrange(self.time(e), "n o -> n o 1 1")
+        if e is not None:
+            h = h + rearrange(self.time(e), "n o -> n o 1 1")
         return self.second(h) + self.skip(x)
+
 
 class LinearAttention(nn.Module):
     "Attention whose cost grows with the number of pixels, not with its square [katharopoulos2020]; x (n c h w)."
+
     def __init__(self, channels, heads=4, dim=16):
         super().__init__()
         self.heads = heads
-        self.norm = nn.GroupNorm(1, channels)                                     # over the whole frame; the code's is over channels, pixel by pixel
-        self.qkv, self.out = _Pixelwise(channels, 3 * heads * dim, bias=False), _Pixelwise(heads * dim, channels)
+        self.norm = nn.GroupNorm(
+            1, channels
+        )  # over the whole frame; the code's is over channels, pixel by pixel
+        self.qkv, self.out = (
+            _Pixelwise(channels, 3 * heads * dim, bias=False),
+            _Pixelwise(heads * dim, channels),
+        )
 
     def forward(self, x):
-        qkv = rearrange(self.qkv(self.norm(x)), "n c h w -> n (h w) c").chunk(3, 2)              # channels last: nothing is copied
+        qkv = rearrange(self.qkv(self.norm(x)), "n c h w -> n (h w) c").chunk(
+            3, 2
+        )  # channels last: nothing is copied
         q, k, v = (rearrange(u, "n p (head e) -> n head p e", head=self.heads) for u in qkv)
-        summary = einsum(k.softmax(2), v, "n head p e, n head p d -> n head e d") * q.shape[-1]**-.5
+        summary = (
+            einsum(k.softmax(2), v, "n head p e, n head p d -> n head e d") * q.shape[-1] ** -0.5
+        )
         y = einsum(q, summary, "n head p e, n head e d -> n head p d")
         y = rearrange(y, "n head p d -> n p (head d)")
         return x + self.out(rearrange(y, "n (h w) c -> n c h w", h=x.shape[2]))
@@ -235,46 +351,65 @@ class LinearAttention(nn.Module):
 # %% ../nbs/14_residual.ipynb #c27634ad
 class Memory(NamedTuple):
     "The forecaster's state: hidden maps (n, o, h, w) of every level, those of the forecast and those that the denoiser sees."
+
     forecast: list
     context: list
 
+
 class _Recurrent(nn.Module):
     "A pyramid with a ConvGRU at every level; each level halves height and width"
+
     def __init__(self, channels, sizes):
         super().__init__()
         enter = [channels] + sizes[:-1]
-        self.res, self.gru = (nn.ModuleList(kind(i, o) for i, o in pairs) for kind, pairs in ((_Res, zip(enter, sizes)), (ConvGRU, zip(sizes, sizes))))
+        self.res, self.gru = (
+            nn.ModuleList(kind(i, o) for i, o in pairs)
+            for kind, pairs in ((_Res, zip(enter, sizes)), (ConvGRU, zip(sizes, sizes)))
+        )
         self.down = nn.ModuleList(nn.Conv2d(o, o, 3, 2, 1) for o in sizes[:-1])
 
-    def forward(self, x, states, frames): # x ((f b) c h w) -> all hidden maps of each level ((f b) o h w)
+    def forward(
+        self, x, states, frames
+    ):  # x ((f b) c h w) -> all hidden maps of each level ((f b) o h w)
         seen = []
         for level, (res, gru) in enumerate(zip(self.res, self.gru)):
-            x = gru(res(self.down[level - 1](x) if level else x), states[level] if states else None, frames)
+            x = gru(
+                res(self.down[level - 1](x) if level else x),
+                states[level] if states else None,
+                frames,
+            )
             seen.append(x)
         return seen
 
 # %% ../nbs/14_residual.ipynb #8d579ba9
-def _flat(clip): return rearrange(clip, "b f c h w -> (f b) c h w").contiguous(memory_format=torch.channels_last)
+def _flat(clip):
+    return rearrange(clip, "b f c h w -> (f b) c h w").contiguous(memory_format=torch.channels_last)
+
 
 class Forecaster(nn.Module):
     "Two recurrent pyramids read the frames: one, with a way up, forecasts the next frame; the other is the denoiser's context."
-    def __init__(self,
-        channels=1,            # of a frame
-        width=16,              # channels at full size
-        mults=(1, 2, 2),       # of the forecast's levels, in widths
-        context=(1, 2, 2),     # of the context's levels: those of the denoiser
-        predict=True,          # False: mu = 0, which makes RVD into VD
-        clamp=1.,              # mu is held to [-clamp, clamp]
-        patch=1,               # patches of so many pixels a side become channels first
+
+    def __init__(
+        self,
+        channels=1,  # of a frame
+        width=16,  # channels at full size
+        mults=(1, 2, 2),  # of the forecast's levels, in widths
+        context=(1, 2, 2),  # of the context's levels: those of the denoiser
+        predict=True,  # False: mu = 0, which makes RVD into VD
+        clamp=1.0,  # mu is held to [-clamp, clamp]
+        patch=1,  # patches of so many pixels a side become channels first
     ):
         super().__init__()
         self.channels, self.predict, self.clamp, self.patch = channels, predict, clamp, patch
-        self.divisor = patch * 2**(max(len(mults), len(context)) - 1)
+        self.divisor = patch * 2 ** (max(len(mults), len(context)) - 1)
         w, c = [width * m for m in mults], channels * patch**2
         self.context = _Recurrent(c, [width * m for m in context])
         if predict:
             self.read = _Recurrent(c, w)
-            self.up = nn.ModuleList(_Res(2 * o if level < len(w) - 1 else o, w[max(level - 1, 0)]) for level, o in enumerate(w))
+            self.up = nn.ModuleList(
+                _Res(2 * o if level < len(w) - 1 else o, w[max(level - 1, 0)])
+                for level, o in enumerate(w)
+            )
             self.grow = nn.ModuleList(nn.ConvTranspose2d(o, o, 4, 2, 1) for o in w[:-1])
             self.out = nn.Conv2d(w[0], c, 3, padding=1)
         self.to(memory_format=torch.channels_last)
@@ -283,15 +418,20 @@ class Forecaster(nn.Module):
         "Hidden maps of every frame of a clip, ((f b) o h w)"
         _check_frames(clip, self.channels, self.divisor)
         x, f = F.pixel_unshuffle(_flat(clip), self.patch), clip.shape[1]
-        return Memory(self.read(x, state and state.forecast, f) if self.predict else [], self.context(x, state and state.context, f))
+        return Memory(
+            self.read(x, state and state.forecast, f) if self.predict else [],
+            self.context(x, state and state.context, f),
+        )
 
     def _mu(self, hidden, clip):
         "mu (f, b, c, h, w) of what was read"
-        if not self.predict: return torch.zeros_like(clip[:, -(len(hidden) or 1):])
+        if not self.predict:
+            return torch.zeros_like(clip[:, -(len(hidden) or 1) :])
         h = None
         for level in reversed(range(len(hidden))):
             h = self.up[level](hidden[level] if h is None else torch.cat([h, hidden[level]], 1))
-            if level: h = self.grow[level - 1](h)
+            if level:
+                h = self.grow[level - 1](h)
         mu = F.pixel_shuffle(self.out(h), self.patch)
         return rearrange(mu.clamp(-self.clamp, self.clamp), "(f b) c h w -> b f c h w", b=len(clip))
 
@@ -299,45 +439,74 @@ class Forecaster(nn.Module):
         "mu (b, f - context, c, h, w) of the frames after the first `context`, and the memory for them, ((f b) o h w)."
         memory, skip = self._read(clip[:, :-1], None), (context - 1) * len(clip)
         memory = Memory(*([v[skip:] for v in part] for part in memory))
-        return self._mu(memory.forecast, clip) if self.predict else torch.zeros_like(clip[:, context:]), memory
+        return self._mu(memory.forecast, clip) if self.predict else torch.zeros_like(
+            clip[:, context:]
+        ), memory
 
-    def forward(self, frames, state=None): # (b k c h w) -> mu (b 1 c h w), the state for the next call
+    def forward(
+        self, frames, state=None
+    ):  # (b k c h w) -> mu (b 1 c h w), the state for the next call
         memory = self._read(frames, state)
-        memory = Memory(*([v[-len(frames):] for v in part] for part in memory))
+        memory = Memory(*([v[-len(frames) :] for v in part] for part in memory))
         return self._mu(memory.forecast, frames), memory
+
 
 def _check_frames(x, channels, divisor):
     check_video(x, "frames", channels=channels)
     if x.shape[-2] % divisor or x.shape[-1] % divisor:
-        raise ValueError(f"frames: got {x.shape[-2]}x{x.shape[-1]} pixels, expected multiples of {divisor}")
+        raise ValueError(
+            f"frames: got {x.shape[-2]}x{x.shape[-1]} pixels, expected multiples of {divisor}"
+        )
 
 # %% ../nbs/14_residual.ipynb #a00d47ed
 class ResidualUNet(nn.Module):
     "RVD's denoiser: a U-Net of noisy residuals, with the context's hidden maps joined at every level on the way down."
-    def __init__(self,
-        channels=1,            # of a frame
-        width=16,              # as of the forecaster
-        mults=(1, 2, 2),       # of the levels, in widths: the forecaster's `context`
-        patch=1,               # as of the forecaster
-        time_scale=1000.,      # of the sinusoids of t; the paper counts 1600 steps
+
+    def __init__(
+        self,
+        channels=1,  # of a frame
+        width=16,  # as of the forecaster
+        mults=(1, 2, 2),  # of the levels, in widths: the forecaster's `context`
+        patch=1,  # as of the forecaster
+        time_scale=1000.0,  # of the sinusoids of t; the paper counts 1600 steps
     ):
         super().__init__()
-        self.channels, self.patch, self.time_scale, self.width, self.divisor = channels, patch, time_scale, width, patch * 2**(len(mults) - 1)
+        self.channels, self.patch, self.time_scale, self.width, self.divisor = (
+            channels,
+            patch,
+            time_scale,
+            width,
+            patch * 2 ** (len(mults) - 1),
+        )
         w, c = [width * m for m in mults], channels * patch**2
-        self.time = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.LeakyReLU(.2))
-        self.first, self.second = (nn.ModuleList(_Res(i, o, width) for i, o in zip(ins, w)) for ins in ([c] + w[:-1], [2 * o for o in w]))
+        self.time = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.LeakyReLU(0.2)
+        )
+        self.first, self.second = (
+            nn.ModuleList(_Res(i, o, width) for i, o in zip(ins, w))
+            for ins in ([c] + w[:-1], [2 * o for o in w])
+        )
         self.attend = nn.ModuleList(LinearAttention(o) for o in w)
         self.down = nn.ModuleList(nn.Conv2d(o, o, 3, 2, 1) for o in w[:-1])
-        self.middle, self.attention = nn.ModuleList(_Res(w[-1], w[-1], width) for _ in range(2)), LinearAttention(w[-1])
+        self.middle, self.attention = (
+            nn.ModuleList(_Res(w[-1], w[-1], width) for _ in range(2)),
+            LinearAttention(w[-1]),
+        )
         outs = [w[0]] + w[:-1]
-        self.up, self.up_second = (nn.ModuleList(_Res(i, o, width) for i, o in zip(ins, outs)) for ins in ([2 * o for o in w], outs))
+        self.up, self.up_second = (
+            nn.ModuleList(_Res(i, o, width) for i, o in zip(ins, outs))
+            for ins in ([2 * o for o in w], outs)
+        )
         self.up_attend = nn.ModuleList(LinearAttention(o) for o in outs)
         self.grow = nn.ModuleList(nn.ConvTranspose2d(o, o, 4, 2, 1) for o in outs[1:])
         self.out = nn.Sequential(_Block(w[0], w[0]), nn.Conv2d(w[0], c, 1))
-        for p in self.out[1].parameters(): nn.init.zeros_(p)                      # it starts by saying zero
+        for p in self.out[1].parameters():
+            nn.init.zeros_(p)  # it starts by saying zero
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x, t=None, cond=None): # x (n 1 c h w), t (n 1), cond a Memory of n -> (n 1 c h w)
+    def forward(
+        self, x, t=None, cond=None
+    ):  # x (n 1 c h w), t (n 1), cond a Memory of n -> (n 1 c h w)
         _check_frames(check_video(x, "r_t", frames=1), self.channels, self.divisor)
         e = self.time(sinusoids(t[:, 0].to(x.dtype), self.width, self.time_scale).to(x.dtype))
         h, seen = F.pixel_unshuffle(_flat(x), self.patch), []
@@ -349,21 +518,29 @@ class ResidualUNet(nn.Module):
         for level in reversed(range(len(seen))):
             h = self.up_second[level](self.up[level](torch.cat([h, seen[level]], 1), e), e)
             h = self.up_attend[level](h)
-            if level: h = self.grow[level - 1](h)
+            if level:
+                h = self.grow[level - 1](h)
         return rearrange(F.pixel_shuffle(self.out(h), self.patch), "n c h w -> n 1 c h w")
 
 # %% ../nbs/14_residual.ipynb #e391e484
-PAPER_SIZES = {64: (48, (1, 2, 2, 4), (1, 2, 4, 8)), 128: (64, (1, 2, 3, 4), (1, 1, 2, 2, 4, 4))}     # [yang2022rvd, table 3]
+PAPER_SIZES = {
+    64: (48, (1, 2, 2, 4), (1, 2, 4, 8)),
+    128: (64, (1, 2, 3, 4), (1, 1, 2, 2, 4, 4)),
+}  # [yang2022rvd, table 3]
+
 
 def rvd_networks(
-    size="laptop",             # 64 or 128: the paper's, for frames of so many pixels; "laptop": small
-    channels=1,                # of a frame
-    predict=True,              # False: mu = 0 [yang2022rvd, sec. 3.6, "VD"]
-    **how,                     # of both networks: width, patch
+    size="laptop",  # 64 or 128: the paper's, for frames of so many pixels; "laptop": small
+    channels=1,  # of a frame
+    predict=True,  # False: mu = 0 [yang2022rvd, sec. 3.6, "VD"]
+    **how,  # of both networks: width, patch
 ):
     "(forecaster, denoiser): both halves of RVD."
-    if size not in (*PAPER_SIZES, "laptop"): raise ValueError(f"size: got {size!r}, expected 64, 128 or 'laptop'")
+    if size not in (*PAPER_SIZES, "laptop"):
+        raise ValueError(f"size: got {size!r}, expected 64, 128 or 'laptop'")
     width, mults, levels = PAPER_SIZES.get(size, (24, (1, 2), (1, 2)))
     how = {"width": width, "patch": 4 if size == "laptop" else 1, **how}
     forecaster = Forecaster(channels, mults=mults, context=levels, predict=predict, **how)
-    return forecaster, ResidualUNet(channels, mults=levels, time_scale=1000. if size == "laptop" else 1600., **how)
+    return forecaster, ResidualUNet(
+        channels, mults=levels, time_scale=1000.0 if size == "laptop" else 1600.0, **how
+    )

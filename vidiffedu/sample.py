@@ -6,31 +6,40 @@
 __all__ = ['ddim_step', 'ddpm_step', 'ode_step', 'heun_step', 'sde_step', 'sample', 'Method', 'evaluating']
 
 # %% ../nbs/06_sample.ipynb #4e8fceea
-import torch
 from contextlib import contextmanager
+
+import torch
 from einops import rearrange, repeat
+
 from .core import check_video, expand
 from .denoise import to_score, to_velocity
 from .paths import check_time
 
 # %% ../nbs/06_sample.ipynb #1e756172
-def ddim_step(path, x_t, x_hat, t, s, y=None, eta=0., generator=None, **_):
+def ddim_step(path, x_t, x_hat, t, s, y=None, eta=0.0, generator=None, **_):
     "Eq. 1 [song2021ddim]: from time t to s, both (b, f). `eta` = 0 is deterministic, 1 is DDPM."
     a_t, c_t, a_s, c_s = path.a(t), path.c(t), path.a(s), path.c(s)
-    old, fresh = c_s / c_t, None                                          # coefficients of x_t and of z
+    old, fresh = c_s / c_t, None  # coefficients of x_t and of z
     if eta:
         kept = a_t * old / a_s.clamp_min(1e-30)
         fresh = eta * c_s * (1 - kept * kept).clamp_min(0).sqrt()
         old = (c_s * c_s - fresh * fresh).clamp_min(0).sqrt() / c_t
     clean = c_t == 0
-    if bool(clean.any()): old, fresh = old.masked_fill(clean, 0.), torch.where(clean, c_s, 0. if fresh is None else fresh)
+    if bool(clean.any()):
+        old, fresh = (
+            old.masked_fill(clean, 0.0),
+            torch.where(clean, c_s, 0.0 if fresh is None else fresh),
+        )
     x_s = expand(a_s - old * a_t, x_t) * x_hat + expand(old, x_t) * x_t
-    if y is not None: x_s = x_s + expand(path.b(s) - old * path.b(t), x_t) * y
+    if y is not None:
+        x_s = x_s + expand(path.b(s) - old * path.b(t), x_t) * y
     return x_s if fresh is None else x_s + expand(fresh, x_t) * _randn(x_t, generator)
+
 
 def ddpm_step(*args, **kwargs):
     "Ancestral sampling [ho2020ddpm]: `ddim_step` with eta = 1."
-    return ddim_step(*args, **{**kwargs, "eta": 1.})
+    return ddim_step(*args, **{**kwargs, "eta": 1.0})
+
 
 def _randn(x, generator):
     return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
@@ -41,27 +50,34 @@ def ode_step(path, x_t, x_hat, t, s, y=None, generator=None, **_):
     x_s = x_t + expand(s - t, x_t) * to_velocity(path, x_t, x_hat, t, y)
     return _start_afresh(path, x_s, x_hat, t, s, y, generator)
 
+
 def heun_step(path, x_t, x_hat, t, s, y=None, denoise=None, generator=None, **_):
     "Heun's step: calls `denoise` once more, at s; Euler where c(s) = 0 [karras2022edm, alg. 1]."
     v = to_velocity(path, x_t, x_hat, t, y)
     x_e = x_t + expand(s - t, x_t) * v
     if bool((path.c(s) > 0).any()):
         v_s = to_velocity(path, x_e, denoise(x_e, s, y), s, y)
-        x_e = x_e + expand(.5 * (s - t) * (path.c(s) > 0), x_t) * (v_s - v)
+        x_e = x_e + expand(0.5 * (s - t) * (path.c(s) > 0), x_t) * (v_s - v)
     return _start_afresh(path, x_e, x_hat, t, s, y, generator)
+
 
 def _start_afresh(path, x_s, x_hat, t, s, y, generator):
     "Frames that move from c(t) = 0 have no noise to carry along: draw it from the path."
     start = (path.c(t) == 0) & (t != s)
-    if not bool(start.any()): return x_s
+    if not bool(start.any()):
+        return x_s
     return torch.where(expand(start, x_s), path.perturb(x_hat, s, y, generator=generator)[0], x_s)
 
 # %% ../nbs/06_sample.ipynb #23fe3ad1
 def sde_step(path, x_t, x_hat, t, s, y=None, generator=None, **_):
     "Eq. 2, Euler-Maruyama on the reverse SDE [anderson1982; song2021sde]; t, s (b, f)."
     g = path.diffusion(t)
-    slope = to_velocity(path, x_t, x_hat, t, y) - expand(.5 * g**2, x_t) * to_score(path, x_t, x_hat, t, y)
-    x_s = x_t + expand(s - t, x_t) * slope + expand(g * (t - s).sqrt(), x_t) * _randn(x_t, generator)
+    slope = to_velocity(path, x_t, x_hat, t, y) - expand(0.5 * g**2, x_t) * to_score(
+        path, x_t, x_hat, t, y
+    )
+    x_s = (
+        x_t + expand(s - t, x_t) * slope + expand(g * (t - s).sqrt(), x_t) * _randn(x_t, generator)
+    )
     return _start_afresh(path, x_s, x_hat, t, s, y, generator)
 
 # %% ../nbs/06_sample.ipynb #d2d34f5d
@@ -70,15 +86,21 @@ def _check_rows(ts, x_t):
     b, f = x_t.shape[:2]
     ts = check_time(ts, "ts")
     if ts.dim() not in (1, 2, 3) or len(ts) < 2 or ts.shape[1:] not in ((), (1,), (f,), (b, f)):
-        raise ValueError(f"ts: got shape {tuple(ts.shape)}, expected (rows, {f}) with at least two rows")
+        raise ValueError(
+            f"ts: got shape {tuple(ts.shape)}, expected (rows, {f}) with at least two rows"
+        )
     if bool((ts.diff(dim=0) > 0).any()):
         raise ValueError("ts: got times that rise from one row to the next, expected none to rise")
     ts = ts.to(x_t.device, torch.float32 if x_t.device.type == "mps" else torch.float64)
-    if ts.dim() < 3: ts = ts[:, None] if ts.dim() == 2 else ts[:, None, None]
+    if ts.dim() < 3:
+        ts = ts[:, None] if ts.dim() == 2 else ts[:, None, None]
     return ts.expand(-1, b, f)
 
+
 @torch.no_grad()
-def sample(denoise, path, x_t, ts, step=ddim_step, y=None, clip=None, generator=None, progress=False):
+def sample(
+    denoise, path, x_t, ts, step=ddim_step, y=None, clip=None, generator=None, progress=False
+):
     """Walk from ts[0] to ts[-1]: x_t (b, f, c, h, w) -> x of the same shape.
 
     denoise(x_t, t, y) -> estimate of x; ts (rows, f); y the path's known end; clip=(lo, hi) clamps each estimate.
@@ -89,12 +111,16 @@ def sample(denoise, path, x_t, ts, step=ddim_step, y=None, clip=None, generator=
     some_wait = (rows[1:] == rows[:-1]).flatten(1).any(1).tolist()
     steps = list(zip(rows, rows[1:], some_wait))
     for t, s, wait in _bar(steps) if progress else steps:
-        x_s = step(path, x_t, guess(x_t, t, y), t, s, y=y, denoise=guess, generator=generator).to(x_t.dtype)
+        x_s = step(path, x_t, guess(x_t, t, y), t, s, y=y, denoise=guess, generator=generator).to(
+            x_t.dtype
+        )
         x_t = torch.where(expand(t == s, x_t), x_t, x_s) if wait else x_s
     return x_t
 
+
 def _bar(steps):
     from tqdm.auto import tqdm
+
     return tqdm(steps, desc="sampling", leave=False)
 
 # %% ../nbs/06_sample.ipynb #b9360a49
@@ -102,33 +128,53 @@ class Method(torch.nn.Module):
     """Base of the five methods. A subclass gives `loss(clip, generator=None)`, `denoise` and
 
     `future(past (b, k, c, h, w), n_frames, steps, generator, progress, **options) -> (b, n_frames, c, h, w)`."""
+
     replaceable = ("denoise", "forecaster")
 
     def __setattr__(self, name, value):
         replaces = name in self.replaceable and "_modules" in self.__dict__
-        if replaces: self._modules.pop(name, None)                            # after a module, a plain function may come
-        super().__setattr__(name, value)                                      # registers a module's parameters ...
-        if replaces: self.__dict__[name] = value                              # ... and outranks the class's own method
+        if replaces:
+            self._modules.pop(name, None)  # after a module, a plain function may come
+        super().__setattr__(name, value)  # registers a module's parameters ...
+        if replaces:
+            self.__dict__[name] = value  # ... and outranks the class's own method
 
     @torch.no_grad()
-    def forecast(self, past, n_frames, n_samples=1, steps=None, generator=None, progress=False, chunk=None, **options):
+    def forecast(
+        self,
+        past,
+        n_frames,
+        n_samples=1,
+        steps=None,
+        generator=None,
+        progress=False,
+        chunk=None,
+        **options,
+    ):
         """Draw futures: past (b, k, c, h, w) -> (n_samples, b, n_frames, c, h, w).
 
         `chunk` is the most clips in the network at once; `steps` network steps (None: the method's own default)."""
         check_video(past, "past")
-        for name, value in dict(n_frames=n_frames, n_samples=n_samples, chunk=chunk, steps=steps).items():
+        for name, value in dict(
+            n_frames=n_frames, n_samples=n_samples, chunk=chunk, steps=steps
+        ).items():
             if value is not None and (int(value) != value or value < 1):
                 raise ValueError(f"{name}: got {value}, expected a whole number of at least 1")
         clips = repeat(past, "b k c h w -> (n b) k c h w", n=n_samples)
         how = dict(steps=steps, generator=generator, progress=progress, **options)
         with evaluating(self):
-            parts = [self.future(part, n_frames, **how) for part in clips.split(chunk or len(clips))]
+            parts = [
+                self.future(part, n_frames, **how) for part in clips.split(chunk or len(clips))
+            ]
         return rearrange(torch.cat(parts), "(n b) f c h w -> n b f c h w", n=n_samples)
+
 
 @contextmanager
 def evaluating(model):
     "Evaluation mode for the time of a `with` block."
     was = model.training
     model.eval()
-    try: yield
-    finally: model.train(was)
+    try:
+        yield
+    finally:
+        model.train(was)

@@ -8,7 +8,9 @@ __all__ = ['BlindDenoiser', 'leaf_stream', 'coarse_to_fine', 'draw_next', 'wilso
 
 # %% ../nbs/10_score.ipynb #8a350a6e
 import math
+
 import torch
+
 from .core import check_video, expand
 from .data import moving_leaves, probe_leaves
 from .sample import Method
@@ -17,14 +19,18 @@ from .sample import Method
 def _normal(like, generator):
     return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
 
+
 class BlindDenoiser(Method):
     "Blind conditional denoiser [fiquet2024video]: guesses the next frame from a noisy one and the past, whatever the noise."
-    def __init__(self,
-        net,                # net(y (b,1,c,h,w), None, past (b,k,c,h,w)) -> estimate; homogeneous of order one
-        sigma_max=5.,       # largest noise level in training, in pixel units of [-1, 1]
+
+    def __init__(
+        self,
+        net,  # net(y (b,1,c,h,w), None, past (b,k,c,h,w)) -> estimate; homogeneous of order one
+        sigma_max=5.0,  # largest noise level in training, in pixel units of [-1, 1]
     ):
         super().__init__()
-        if not sigma_max > 0: raise ValueError(f"sigma_max: got {sigma_max}, expected a positive noise level")
+        if not sigma_max > 0:
+            raise ValueError(f"sigma_max: got {sigma_max}, expected a positive noise level")
         self.net, self.sigma_max = net, sigma_max
 
     def denoise(self, x_t, past):
@@ -39,7 +45,9 @@ class BlindDenoiser(Method):
         y = x + expand(self.sigma_max * u**2, x) * _normal(x, generator)
         return (self.denoise(y, past) - x).square().mean()
 
-    def future(self, past, n_frames, steps=None, generator=None, progress=False, clip=None, **sampler):
+    def future(
+        self, past, n_frames, steps=None, generator=None, progress=False, clip=None, **sampler
+    ):
         "Sample a frame, append it, slide the past by one, repeat. `sampler` goes to `coarse_to_fine`."
         k, frames = past.shape[1], past
         for _ in _bar(range(n_frames), progress):
@@ -48,35 +56,45 @@ class BlindDenoiser(Method):
             frames = torch.cat([frames, x if clip is None else x.clamp(*clip)], 1)
         return frames[:, k:]
 
+
 def _bar(frames, progress):
-    if not progress: return frames
+    if not progress:
+        return frames
     from tqdm.auto import tqdm
+
     return tqdm(frames, desc="frames")
 
 # %% ../nbs/10_score.ipynb #23d0bda6
-def leaf_stream(q=.7, past=2, size=16, share=.9):
+def leaf_stream(q=0.7, past=2, size=16, share=0.9):
     "A function f(n, generator) -> clips (n, past + 1, 1, size, size): a `share` of probes, the rest moving leaves of 1 to 3 disks."
+
     def draw(n, generator=None):
         how = dict(q=q, generator=generator, device=None if generator is None else generator.device)
         n_probe = round(n * share)
         ordinary = moving_leaves(n - n_probe, past + 1, size, disks=(1, 3), **how)
         return torch.cat([probe_leaves(n_probe, past=past, size=size, **how).clip, ordinary])
+
     return draw
 
 # %% ../nbs/10_score.ipynb #b599ef95
 @torch.no_grad()
 def coarse_to_fine(
-    denoise, y, past,       # denoise(y, past) -> estimate; y (b,1,c,h,w) noisy; past (b,k,c,h,w)
-    h_0=.05, h_max=.3,      # first and largest fraction of the way
-    beta=.5,                # share of the noise removed that stays removed, in (0, 1]; 1: none is put back
-    sigma_end=.03,          # stop a clip when its σ, in pixel units, is at or below this
-    steps=400,              # most looks
+    denoise,
+    y,
+    past,  # denoise(y, past) -> estimate; y (b,1,c,h,w) noisy; past (b,k,c,h,w)
+    h_0=0.05,
+    h_max=0.3,  # first and largest fraction of the way
+    beta=0.5,  # share of the noise removed that stays removed, in (0, 1]; 1: none is put back
+    sigma_end=0.03,  # stop a clip when its σ, in pixel units, is at or below this
+    steps=400,  # most looks
     generator=None,
 ):  # yields (x_hat (b,1,c,h,w), sigma (b,), y) after every look
     "The coarse-to-fine sampler [kadkhodaie2021stochastic, alg. 1], eq. 3, with σ and stopping per clip."
     if not (0 < h_0 <= h_max <= 1 and 0 < beta <= 1 and sigma_end > 0):
-        raise ValueError(f"h_0, h_max, beta, sigma_end: got {h_0}, {h_max}, {beta}, {sigma_end}, "
-                         "expected 0 < h_0 <= h_max <= 1, 0 < beta <= 1 and sigma_end > 0")
+        raise ValueError(
+            f"h_0, h_max, beta, sigma_end: got {h_0}, {h_max}, {beta}, {sigma_end}, "
+            "expected 0 < h_0 <= h_max <= 1, 0 < beta <= 1 and sigma_end > 0"
+        )
     x_hat, going = y, torch.ones(len(y), dtype=torch.bool, device=y.device)
     for t in range(steps):
         h = min(h_max, h_0 * (t + 1) / (1 + h_0 * t))
@@ -85,25 +103,31 @@ def coarse_to_fine(
         sigma = d.square().flatten(1).mean(1).sqrt()
         yield x_hat, sigma, y
         going = going & (sigma > sigma_end)
-        if not bool(going.any()): return
-        gamma = sigma * math.sqrt((1 - beta * h)**2 - (1 - h)**2)
+        if not bool(going.any()):
+            return
+        gamma = sigma * math.sqrt((1 - beta * h) ** 2 - (1 - h) ** 2)
         y = torch.where(expand(going, y), y + h * d + expand(gamma, y) * _normal(y, generator), y)
 
+
 @torch.no_grad()
-def draw_next(denoise, past, sigma_0=4., generator=None, **sampler):
+def draw_next(denoise, past, sigma_0=4.0, generator=None, **sampler):
     "One draw of the next frame for each past (b, k, c, h, w) -> (b, 1, c, h, w). `sampler` goes to `coarse_to_fine`."
     y = sigma_0 * _normal(past[:, :1], generator)
-    y = denoise(y, past) + sigma_0 * _normal(y, generator)              # around the one-look estimate, see below
-    for x_hat, _, _ in coarse_to_fine(denoise, y, past, generator=generator, **sampler): pass
+    y = denoise(y, past) + sigma_0 * _normal(
+        y, generator
+    )  # around the one-look estimate, see below
+    for x_hat, _, _ in coarse_to_fine(denoise, y, past, generator=generator, **sampler):
+        pass
     return x_hat
 
 # %% ../nbs/10_score.ipynb #ce710940
 def wilson(k, n, z=1.96):
     "Ends of the 95% interval for a probability of which `k` of `n` independent trials came true [wilson1927]."
-    if not 0 <= k <= n or n == 0: raise ValueError(f"k of n: got {k} of {n}, expected 0 <= k <= n, n > 0")
+    if not 0 <= k <= n or n == 0:
+        raise ValueError(f"k of n: got {k} of {n}, expected 0 <= k <= n, n > 0")
     centre = (k + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * (k * (n - k) / n + z * z / 4) ** .5
-    return max(0., centre - half), min(1., centre + half)
+    half = z / (n + z * z) * (k * (n - k) / n + z * z / 4) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 # %% ../nbs/10_score.ipynb #3cc084a1
 def judge(probe, futures, one_shot):
@@ -113,14 +137,23 @@ def judge(probe, futures, one_shot):
     which, distance = probe.nearest(futures)
     k, n = int((which == 0).sum()), which.numel()
     low, high = wilson(k, n)
-    return dict(frequency=k / n, low=low, high=high, n=n, sample_mse=float(distance.mean()),
-                one_shot_mse=float(probe.nearest(one_shot)[1].mean()))
+    return dict(
+        frequency=k / n,
+        low=low,
+        high=high,
+        n=n,
+        sample_mse=float(distance.mean()),
+        one_shot_mse=float(probe.nearest(one_shot)[1].mean()),
+    )
+
 
 @torch.no_grad()
-def judge_occlusions(denoise, probe, sigma_0=4., generator=None, **sampler):
+def judge_occlusions(denoise, probe, sigma_0=4.0, generator=None, **sampler):
     "Draw one future for each probe and `judge` them beside one look at pure noise of σ_0."
     one_shot = denoise(sigma_0 * _normal(probe.past[:, :1], generator), probe.past)
-    return judge(probe, draw_next(denoise, probe.past, sigma_0, generator=generator, **sampler), one_shot)
+    return judge(
+        probe, draw_next(denoise, probe.past, sigma_0, generator=generator, **sampler), one_shot
+    )
 
 # %% ../nbs/10_score.ipynb #fbcbdfc8
 def adaptive_filter(model, y, past, row, col):

@@ -28,35 +28,43 @@ from . import __version__
 from .core import check_video
 
 # %% ../nbs/08_train.ipynb #db3c3b9d
-def ema_decay(step: int, # steps taken before this one
-              ema: float = .999, # decay in the long run
-             ) -> float:
+def ema_decay(
+    step: int,  # steps taken before this one
+    ema: float = 0.999,  # decay in the long run
+) -> float:
     "Decay of the weight average at a step: short memory first, so that short runs are averaged too."
     return min(ema, (1 + step) / (10 + step))
 
 # %% ../nbs/08_train.ipynb #d0f98470
-def warmup_cosine(step: int, # steps taken before this one
-                  steps: int, # length of the run
-                  warmup: int = 0, # steps of linear warm-up, less than `steps`
-                 ) -> float: # factor on the learning rate, in (0, 1]
+def warmup_cosine(
+    step: int,  # steps taken before this one
+    steps: int,  # length of the run
+    warmup: int = 0,  # steps of linear warm-up, less than `steps`
+) -> float:  # factor on the learning rate, in (0, 1]
     "Linear from 1/warmup to 1, then half a cosine that reaches 0 just after the last step."
-    if step < warmup: return (step + 1) / warmup
-    return .5 + .5 * math.cos(math.pi * (step - warmup) / (steps - warmup))
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 + 0.5 * math.cos(math.pi * (step - warmup) / (steps - warmup))
 
 # %% ../nbs/08_train.ipynb #9bfe102c
 def step_seed(*words: int) -> int:
     "One well-mixed 63-bit seed for a tuple of integers >= 0, such as (seed, rank, step)."
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]) >> 1
 
+
 @functools.lru_cache(maxsize=8)
 def _order(n, seed, lap):
     return torch.randperm(n, generator=torch.Generator().manual_seed(step_seed(seed, lap, 0, 1)))
 
-def clip_rows(step: int, # step of the run, from 0
-              n: int, # number of clips; may be less than the batch, clips then repeat
-              batch_size: int, # clips a step on each process
-              seed: int = 0, rank: int = 0, world: int = 1, # this process, of how many
-             ) -> torch.Tensor: # (batch_size,) rows
+
+def clip_rows(
+    step: int,  # step of the run, from 0
+    n: int,  # number of clips; may be less than the batch, clips then repeat
+    batch_size: int,  # clips a step on each process
+    seed: int = 0,
+    rank: int = 0,
+    world: int = 1,  # this process, of how many
+) -> torch.Tensor:  # (batch_size,) rows
     "Rows that a process sees at a step: shuffled laps, each clip once a lap."
     places = (step * world + rank) * batch_size + torch.arange(batch_size)
     laps = range(int(places[0]) // n, int(places[-1]) // n + 1)
@@ -66,7 +74,9 @@ def clip_rows(step: int, # step of the run, from 0
 # %% ../nbs/08_train.ipynb #b54e8626
 class _Items(Dataset):
     "A dataset asked for (row, seed): whatever torch draws in an item depends on that seed alone."
-    def __init__(self, clips): self.clips = clips
+
+    def __init__(self, clips):
+        self.clips = clips
 
     def __getitem__(self, key):
         row, seed = key
@@ -74,44 +84,86 @@ class _Items(Dataset):
             torch.default_generator.manual_seed(seed)
             return self.clips[row]
 
-def _deaf(worker): signal.signal(signal.SIGINT, signal.SIG_IGN) # Ctrl-C is for the main process
+
+def _deaf(worker):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process
+
 
 def _source(clips, batch_size, steps, start, seed, rank, world, workers, pin):
     "draw(step, generator) -> batch, for each of the three kinds of clips."
-    def rows(step): return clip_rows(step, len(clips), batch_size, seed, rank, world)
-    if isinstance(clips, torch.Tensor): return lambda step, _: clips[rows(step).to(clips.device)]
-    if not hasattr(clips, "__getitem__"): return lambda _, generator: clips(batch_size, generator)
-    keys = ([(row, step_seed(seed, rank, step, 2 + i)) for i, row in enumerate(rows(step).tolist())]
-            for step in range(start, steps))
-    loader = iter(DataLoader(_Items(clips), batch_sampler=keys, num_workers=workers,
-                             pin_memory=pin, worker_init_fn=_deaf))
+
+    def rows(step):
+        return clip_rows(step, len(clips), batch_size, seed, rank, world)
+
+    if isinstance(clips, torch.Tensor):
+        return lambda step, _: clips[rows(step).to(clips.device)]
+    if not hasattr(clips, "__getitem__"):
+        return lambda _, generator: clips(batch_size, generator)
+    keys = (
+        [(row, step_seed(seed, rank, step, 2 + i)) for i, row in enumerate(rows(step).tolist())]
+        for step in range(start, steps)
+    )
+    loader = iter(
+        DataLoader(
+            _Items(clips),
+            batch_sampler=keys,
+            num_workers=workers,
+            pin_memory=pin,
+            worker_init_fn=_deaf,
+        )
+    )
     return lambda *_: next(loader)
 
 # %% ../nbs/08_train.ipynb #fe93a560
 def _check_values(low, high, where=""):
-    if not (low >= -1.00001 and high <= 1.00001): # NaN fails too
+    if not (low >= -1.00001 and high <= 1.00001):  # NaN fails too
         raise ValueError(f"clips: expected values in [-1, 1], got {low:.4g} to {high:.4g}{where}")
+
 
 def _kind(clips):
     "One line that says what the clips are; an error if they cannot be trained on."
     if isinstance(clips, torch.Tensor):
         return f"tensor {tuple(check_video(clips, 'clips', range=(-1, 1)).shape)}"
     if hasattr(clips, "__getitem__") and hasattr(clips, "__len__"):
-        if not len(clips): raise ValueError("clips: expected at least one clip, got none")
+        if not len(clips):
+            raise ValueError("clips: expected at least one clip, got none")
         return f"dataset of {len(clips)}"
-    if callable(clips): return "function"
-    raise TypeError("clips: expected a tensor, a Dataset with a length or a function "
-                    f"f(n, generator), got {type(clips).__name__}")
+    if callable(clips):
+        return "function"
+    raise TypeError(
+        "clips: expected a tensor, a Dataset with a length or a function "
+        f"f(n, generator), got {type(clips).__name__}"
+    )
 
 # %% ../nbs/08_train.ipynb #e371605a
-def _check_settings(model, device, every, resume, out, steps, batch_size, seed, lr, warmup, ema,
-                    weight_decay, clip_norm, precision, **_):
+def _check_settings(
+    model,
+    device,
+    every,
+    resume,
+    out,
+    steps,
+    batch_size,
+    seed,
+    lr,
+    warmup,
+    ema,
+    weight_decay,
+    clip_norm,
+    precision,
+    **_,
+):
     "Raise one line that names the first argument of `fit` that makes no sense."
+
     def need(ok, name, expected, got):
-        if not ok: raise ValueError(f"{name}: expected {expected}, got {got!r}")
+        if not ok:
+            raise ValueError(f"{name}: expected {expected}, got {got!r}")
+
     if not isinstance(model, nn.Module) or not callable(getattr(model, "loss", None)):
-        raise TypeError("model: expected an nn.Module with .loss(clip, generator=None), "
-                        f"got {type(model).__name__}")
+        raise TypeError(
+            "model: expected an nn.Module with .loss(clip, generator=None), "
+            f"got {type(model).__name__}"
+        )
     need(any(p.requires_grad for p in model.parameters()), "model", "parameters to train", "none")
     for name, v in dict(steps=steps, batch_size=batch_size, every=every).items():
         need(isinstance(v, int) and v >= 1, name, "an integer >= 1", v)
@@ -122,18 +174,24 @@ def _check_settings(model, device, every, resume, out, steps, batch_size, seed, 
     need(weight_decay >= 0, "weight_decay", "a number >= 0", weight_decay)
     need(clip_norm is None or clip_norm > 0, "clip_norm", "a number > 0 or None", clip_norm)
     need(precision in ("no", "bf16", "fp16"), "precision", "'no', 'bf16' or 'fp16'", precision)
-    need(precision != "fp16" or device.type == "cuda", "precision", "'no' or 'bf16' on a CPU", "fp16")
+    need(
+        precision != "fp16" or device.type == "cuda", "precision", "'no' or 'bf16' on a CPU", "fp16"
+    )
     need(not resume or out is not None, "out", "the folder of the checkpoint to resume", out)
+
 
 def _check_folder(out, resume):
     "The folder for checkpoints, made and tried before training; nothing is overwritten unasked."
     out = Path(out)
     for path in (out / "checkpoint.safetensors", out / "weights.safetensors"):
         if path.exists() and not resume:
-            raise ValueError(f"out: {path} exists; continue it with resume=True or give another out")
+            raise ValueError(
+                f"out: {path} exists; continue it with resume=True or give another out"
+            )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out): pass
+        with tempfile.TemporaryFile(dir=out):
+            pass
     except OSError as e:
         why = f"out: expected a folder that can be written to, got {out} ({e.strerror})"
         raise ValueError(why) from None
@@ -143,72 +201,94 @@ def _check_folder(out, resume):
 def _write(path, tensors, metadata):
     "A safetensors file: the old one or the whole new one, whenever the process is killed."
     from safetensors.torch import save_file
+
     path, part = Path(path), Path(f"{path}.part")
-    def copied(v): return v.detach().cpu().clone(memory_format=torch.contiguous_format)
+
+    def copied(v):
+        return v.detach().cpu().clone(memory_format=torch.contiguous_format)
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({k: copied(v) for k, v in tensors.items()}, part, metadata)
-        with open(part, "rb+") as f: os.fsync(f.fileno())
+        with open(part, "rb+") as f:
+            os.fsync(f.fileno())
         os.replace(part, path)
-    except Exception as e: # safetensors has its own errors beside OSError
+    except Exception as e:  # safetensors has its own errors beside OSError
         raise ValueError(f"path: cannot write {path} ({str(e).splitlines()[0]})") from None
+
 
 def _read(path):
     "Tensors and metadata of a safetensors file."
     from safetensors import safe_open
-    if not Path(path).is_file(): raise FileNotFoundError(f"path: no file {path}")
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"path: no file {path}")
     try:
         with safe_open(path, "pt") as f:
             return {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}
     except Exception as e:
-        raise ValueError(f"path: {path} is truncated, corrupt or no safetensors file "
-                         f"({str(e).splitlines()[0]})") from None
+        raise ValueError(
+            f"path: {path} is truncated, corrupt or no safetensors file ({str(e).splitlines()[0]})"
+        ) from None
+
 
 def _label(model, **more):
     config = str(getattr(model, "config", ""))
     return dict(vidiffedu=__version__, model=type(model).__name__, config=config, **more)
 
+
 def _check_same(want, have, path, theirs, model):
     "Raise one line that names the first tensor in which a file and a model differ."
     for k in dict.fromkeys([*want, *have]):
-        if k not in have: why = f"{k} is not in the file"
-        elif k not in want: why = f"{k} is in the file only"
+        if k not in have:
+            why = f"{k} is not in the file"
+        elif k not in want:
+            why = f"{k} is in the file only"
         elif want[k].shape != have[k].shape:
             why = f"{k} is {tuple(have[k].shape)}, expected {tuple(want[k].shape)}"
-        else: continue
+        else:
+            continue
         theirs = f"{theirs.get('model', 'unnamed')} {theirs.get('config', '')}".strip()
-        raise ValueError(f"path: {path} holds another model ({theirs}), "
-                         f"not this {type(model).__name__}: {why}")
+        raise ValueError(
+            f"path: {path} holds another model ({theirs}), not this {type(model).__name__}: {why}"
+        )
 
 # %% ../nbs/08_train.ipynb #5a59392a
 def save_weights(model: nn.Module, path: str | Path):
     "Write the model's parameters and buffers to one safetensors file; atomic."
     _write(path, model.state_dict(), _label(model, kind="weights"))
 
+
 @torch.no_grad()
-def load_weights(model: nn.Module, # same names and shapes as what was saved; changed in place
-                 path: str | Path, # from `save_weights`, or weights.safetensors in the `out` of `fit`
-                ) -> nn.Module:
+def load_weights(
+    model: nn.Module,  # same names and shapes as what was saved; changed in place
+    path: str | Path,  # from `save_weights`, or weights.safetensors in the `out` of `fit`
+) -> nn.Module:
     "Read weights into the model, all or nothing. ValueError: corrupt, another model. FileNotFoundError."
     tensors, theirs = _read(path)
     if theirs.get("kind") == "checkpoint":
-        raise ValueError(f"path: {path} is a training checkpoint; load weights.safetensors beside "
-                         "it, or continue it with fit(..., resume=True)")
+        raise ValueError(
+            f"path: {path} is a training checkpoint; load weights.safetensors beside "
+            "it, or continue it with fit(..., resume=True)"
+        )
     state = model.state_dict()
     _check_same(state, tensors, path, theirs, model)
-    for k, v in state.items(): v.copy_(tensors[k])
+    for k, v in state.items():
+        v.copy_(tensors[k])
     return model
 
 # %% ../nbs/08_train.ipynb #2e39719a
 class _Trainee:
     "All that changes while training: weights, their average, the optimiser, the step, the losses."
+
     def __init__(self, model, lr, weight_decay, precision):
         device = next(model.parameters()).device
         self.model, self.ema = model, copy.deepcopy(model).eval().requires_grad_(False)
         self.params, self.average = list(model.parameters()), list(self.ema.parameters())
         trained = [p for p in self.params if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=weight_decay,
-                                           fused=device.type in ("cpu", "cuda"))
+        self.optimizer = torch.optim.AdamW(
+            trained, lr=lr, weight_decay=weight_decay, fused=device.type in ("cpu", "cuda")
+        )
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.step, self.losses = 0, []
 
@@ -217,7 +297,8 @@ class _Trainee:
         if clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.params, clip_norm)
-        for group in self.optimizer.param_groups: group["lr"] = lr
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -226,15 +307,18 @@ class _Trainee:
 
     def averaged(self):
         "The averaged model; buffers such as running statistics are the trained model's."
-        for a, b in zip(self.ema.buffers(), self.model.buffers()): a.copy_(b)
+        for a, b in zip(self.ema.buffers(), self.model.buffers()):
+            a.copy_(b)
         return self.ema
 
     def save(self, out, settings):
         slots = self.optimizer.state_dict()["state"].items()
-        tensors = {**{f"model.{k}": v for k, v in self.model.state_dict().items()},
-                   **{f"ema.{k}": v for k, v in self.ema.named_parameters()},
-                   **{f"optimizer.{i}.{k}": v for i, slot in slots for k, v in slot.items()},
-                   "losses": torch.tensor(self.losses, dtype=torch.float32)}
+        tensors = {
+            **{f"model.{k}": v for k, v in self.model.state_dict().items()},
+            **{f"ema.{k}": v for k, v in self.ema.named_parameters()},
+            **{f"optimizer.{i}.{k}": v for i, slot in slots for k, v in slot.items()},
+            "losses": torch.tensor(self.losses, dtype=torch.float32),
+        }
         run = json.dumps(dict(step=self.step, settings=settings, scaler=self.scaler.state_dict()))
         label = _label(self.model, kind="checkpoint", run=run)
         _write(out / "checkpoint.safetensors", tensors, label)
@@ -244,8 +328,10 @@ class _Trainee:
     def load(self, path, settings):
         "Everything is compared before anything is copied."
         tensors, theirs = _read(path)
+
         def part(name):
-            return {k[len(name):]: v for k, v in tensors.items() if k.startswith(name)}
+            return {k[len(name) :]: v for k, v in tensors.items() if k.startswith(name)}
+
         if theirs.get("kind") != "checkpoint":
             raise ValueError(f"out: {path} is no checkpoint of `fit`")
         weights, average = self.model.state_dict(), dict(self.ema.named_parameters())
@@ -254,10 +340,14 @@ class _Trainee:
         run = json.loads(theirs["run"])
         for k, v in settings.items():
             if (had := run["settings"].get(k)) != v:
-                raise ValueError(f"{k}: the checkpoint {path} was made with {had}, got {v}; "
-                                 "pass the same or give another out")
-        for k, v in weights.items(): v.copy_(tensors[f"model.{k}"])
-        for k, v in average.items(): v.copy_(tensors[f"ema.{k}"])
+                raise ValueError(
+                    f"{k}: the checkpoint {path} was made with {had}, got {v}; "
+                    "pass the same or give another out"
+                )
+        for k, v in weights.items():
+            v.copy_(tensors[f"model.{k}"])
+        for k, v in average.items():
+            v.copy_(tensors[f"ema.{k}"])
         self._load_moments(part("optimizer."))
         self.scaler.load_state_dict(run["scaler"])
         self.step, self.losses = run["step"], tensors["losses"].tolist()
@@ -266,7 +356,7 @@ class _Trainee:
         state, params = self.optimizer.state_dict(), self.optimizer.param_groups[0]["params"]
         for name, v in tensors.items():
             i, k = name.split(".")
-            if k != "step": # moments take their parameter's memory layout, channels_last say
+            if k != "step":  # moments take their parameter's memory layout, channels_last say
                 v = torch.empty_like(params[int(i)]).copy_(v)
             state["state"].setdefault(int(i), {})[k] = v
         self.optimizer.load_state_dict(state)
@@ -274,40 +364,54 @@ class _Trainee:
 # %% ../nbs/08_train.ipynb #9f1cb418
 class _Loss(nn.Module):
     "model.loss as a forward pass, in the precision asked for."
+
     def __init__(self, model, device, precision):
         super().__init__()
         self.model = model
-        self.context = dict(device_type=device.type, enabled=precision != "no",
-                            dtype=dict(bf16=torch.bfloat16, fp16=torch.float16).get(precision))
+        self.context = dict(
+            device_type=device.type,
+            enabled=precision != "no",
+            dtype=dict(bf16=torch.bfloat16, fp16=torch.float16).get(precision),
+        )
 
     def forward(self, clip, generator):
-        with torch.autocast(**self.context): loss = self.model.loss(clip, generator=generator)
+        with torch.autocast(**self.context):
+            loss = self.model.loss(clip, generator=generator)
         if loss.ndim:
             raise ValueError(f"model: expected a scalar from .loss, got shape {tuple(loss.shape)}")
         return loss
+
 
 @contextmanager
 def _held_interrupt():
     "Ctrl-C only sets a flag, so that no step is cut in two; a second one interrupts at once."
     flag = []
+
     def hold(*_):
-        if flag: raise KeyboardInterrupt
+        if flag:
+            raise KeyboardInterrupt
         flag.append(True)
-    try: before = signal.signal(signal.SIGINT, hold)
-    except ValueError: before = None # not the main thread: Ctrl-C does not arrive here
-    try: yield flag
+
+    try:
+        before = signal.signal(signal.SIGINT, hold)
+    except ValueError:
+        before = None  # not the main thread: Ctrl-C does not arrive here
+    try:
+        yield flag
     finally:
-        if before is not None: signal.signal(signal.SIGINT, before)
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
 
 # %% ../nbs/08_train.ipynb #e49d2223
 class _Watch:
     "Reads losses and pixel ranges: each step on one CPU, else every 20; reading makes a GPU wait."
+
     def __init__(self, accelerator, losses, bar, interrupted):
         self.accelerator, self.losses, self.bar = accelerator, losses, bar
         self.interrupted = interrupted
         self.alone = accelerator.num_processes == 1
         self.every = 1 if self.alone and accelerator.device.type == "cpu" else 20
-        self.rows, self.smooth, self.weight = [], 0., 0.
+        self.rows, self.smooth, self.weight = [], 0.0, 0.0
 
     def add(self, loss, clip):
         self.rows.append(torch.stack([loss.detach().float(), *clip.detach().float().aminmax()]))
@@ -317,7 +421,9 @@ class _Watch:
         "True if the run was interrupted, on any process. Raises on a loss or a pixel out of bounds."
         rows, self.rows = torch.stack(self.rows), []
         losses, stop = rows[:, 0], bool(self.interrupted)
-        if not self.alone: # the mean loss, and one word on Ctrl-C, so that all stop at the same step
+        if (
+            not self.alone
+        ):  # the mean loss, and one word on Ctrl-C, so that all stop at the same step
             told = torch.cat([losses, losses.new_tensor([stop])])
             *losses, stop = self.accelerator.reduce(told, "mean").tolist()
         for loss, (own, low, high) in zip(list(map(float, losses)), rows.tolist()):
@@ -326,8 +432,8 @@ class _Watch:
             if not math.isfinite(loss):
                 raise ValueError(f"loss: {loss} at step {step}; stopped, try a smaller lr")
             self.losses.append(loss)
-            self.smooth = .95 * self.smooth + .05 * loss
-            self.weight = .95 * self.weight + .05
+            self.smooth = 0.95 * self.smooth + 0.05 * loss
+            self.weight = 0.95 * self.weight + 0.05
         self.bar.set_postfix_str(f"loss {self.smooth / self.weight:.4g}", refresh=False)
         return bool(stop)
 
@@ -335,102 +441,181 @@ class _Watch:
 @dataclass
 class Run:
     "What `fit` did."
-    ema: nn.Module # copy of the model with the averaged weights, in evaluation mode
-    losses: torch.Tensor # (step,) the loss of every step, those before a resume too
-    step: int # steps done; less than `steps` after Ctrl-C
-    steps: int # steps asked for
-    seconds: float # of this call's loop
+
+    ema: nn.Module  # copy of the model with the averaged weights, in evaluation mode
+    losses: torch.Tensor  # (step,) the loss of every step, those before a resume too
+    step: int  # steps done; less than `steps` after Ctrl-C
+    steps: int  # steps asked for
+    seconds: float  # of this call's loop
     steps_per_second: float
 
-def _loop(run, network, draw, accelerator, schedule, steps, seed, clip_norm, ema, save, every,
-          progress, on_step):
+
+def _loop(
+    run,
+    network,
+    draw,
+    accelerator,
+    schedule,
+    steps,
+    seed,
+    clip_norm,
+    ema,
+    save,
+    every,
+    progress,
+    on_step,
+):
     "Train until `steps` or Ctrl-C; True if interrupted."
     from tqdm.auto import tqdm
+
     device, rank = accelerator.device, accelerator.process_index
     generator, stop = torch.Generator(device), False
     run.optimizer.zero_grad(set_to_none=True)
-    gpus, shown = [device] if device.type == "cuda" else [], progress and accelerator.is_main_process
-    with (torch.random.fork_rng(gpus), _held_interrupt() as interrupted,
-          tqdm(total=steps, initial=run.step, disable=not shown) as bar):
+    gpus, shown = (
+        [device] if device.type == "cuda" else [],
+        progress and accelerator.is_main_process,
+    )
+    with (
+        torch.random.fork_rng(gpus),
+        _held_interrupt() as interrupted,
+        tqdm(total=steps, initial=run.step, disable=not shown) as bar,
+    ):
         watch = _Watch(accelerator, run.losses, bar, interrupted)
         while run.step < steps and not stop:
             now = step_seed(seed, rank, run.step)
             generator.manual_seed(now)
-            torch.default_generator.manual_seed(now ^ 1) # dropout and all that asks no generator
-            if device.type == "cuda": torch.cuda.manual_seed(now ^ 1)
+            torch.default_generator.manual_seed(now ^ 1)  # dropout and all that asks no generator
+            if device.type == "cuda":
+                torch.cuda.manual_seed(now ^ 1)
             clip = check_video(draw(run.step, generator), "clips").to(device, non_blocking=True)
             loss = network(clip, generator)
             saves = (run.step + 1) % every == 0 or run.step + 1 == steps
-            if watch.add(loss, clip) or saves: stop = watch.read() # before the weights see a NaN
+            if watch.add(loss, clip) or saves:
+                stop = watch.read()  # before the weights see a NaN
             run.scaler.scale(loss).backward()
             run.update(schedule(run.step), clip_norm, ema)
             bar.update()
-            if on_step is not None: on_step(run.step, loss.detach())
-            if stop or saves: save()
+            if on_step is not None:
+                on_step(run.step, loss.detach())
+            if stop or saves:
+                save()
     return stop
 
 # %% ../nbs/08_train.ipynb #79978443
-def fit(model: nn.Module, # has .loss(clip, generator=None) -> scalar; trained in place
-        clips, # tensor (n,f,c,h,w), Dataset of (f,c,h,w), or f(n, generator) -> (n,f,c,h,w)
-        steps: int, # length of the whole run, what was done before a resume included
-        lr: float = 1e-3, # peak learning rate of AdamW
-        batch_size: int = 32, # clips a step on each process
-        warmup: int | None = None, # steps of linear warm-up; None: a tenth of the run, at most 500
-        ema: float = .999, # decay of the averaged weights in the long run
-        weight_decay: float = 0.,
-        clip_norm: float | None = 1., # largest norm of the gradient; None: any
-        precision: str | None = None, # "no", "bf16", "fp16" (GPU); None: as `accelerate launch` says
-        seed: int = 0, # decides all that is random but the weights you start from
-        out: str | Path | None = None, # folder: checkpoint.safetensors, weights.safetensors (averaged)
-        every: int | None = None, # steps between checkpoints; None: a tenth of the run, at most 1000
-        resume: bool = False, # continue from the checkpoint in `out`, with the same settings
-        progress: bool = True, # progress bar with the live loss
-        on_step=None, # called as on_step(step, loss) after every step, on every process
-        workers: int = 0, # processes that read a Dataset
-        accelerator=None, # an accelerate.Accelerator of your own
-       ) -> Run:
+def fit(
+    model: nn.Module,  # has .loss(clip, generator=None) -> scalar; trained in place
+    clips,  # tensor (n,f,c,h,w), Dataset of (f,c,h,w), or f(n, generator) -> (n,f,c,h,w)
+    steps: int,  # length of the whole run, what was done before a resume included
+    lr: float = 1e-3,  # peak learning rate of AdamW
+    batch_size: int = 32,  # clips a step on each process
+    warmup: int | None = None,  # steps of linear warm-up; None: a tenth of the run, at most 500
+    ema: float = 0.999,  # decay of the averaged weights in the long run
+    weight_decay: float = 0.0,
+    clip_norm: float | None = 1.0,  # largest norm of the gradient; None: any
+    precision: str | None = None,  # "no", "bf16", "fp16" (GPU); None: as `accelerate launch` says
+    seed: int = 0,  # decides all that is random but the weights you start from
+    out: str | Path | None = None,  # folder: checkpoint.safetensors, weights.safetensors (averaged)
+    every: int | None = None,  # steps between checkpoints; None: a tenth of the run, at most 1000
+    resume: bool = False,  # continue from the checkpoint in `out`, with the same settings
+    progress: bool = True,  # progress bar with the live loss
+    on_step=None,  # called as on_step(step, loss) after every step, on every process
+    workers: int = 0,  # processes that read a Dataset
+    accelerator=None,  # an accelerate.Accelerator of your own
+) -> Run:
     """Train on one CPU, one GPU or many: the same call. Killed and resumed, it gives the same weights.
 
     Clips are floating, in [-1, 1]; a function gets a generator on the training device. The model comes
     back on the device and in the mode it came with. Ctrl-C finishes the step, saves and returns."""
     from accelerate import Accelerator
+
     accelerator = accelerator or Accelerator()
     device, world = accelerator.device, accelerator.num_processes
     warmup = min(500, steps // 10) if warmup is None else warmup
     every = max(1, min(1000, steps // 10)) if every is None else every
-    settings = dict(steps=steps, lr=lr, batch_size=batch_size, warmup=warmup, ema=ema, seed=seed,
-                    weight_decay=weight_decay, clip_norm=clip_norm, processes=world,
-                    precision=precision or accelerator.mixed_precision)
+    settings = dict(
+        steps=steps,
+        lr=lr,
+        batch_size=batch_size,
+        warmup=warmup,
+        ema=ema,
+        seed=seed,
+        weight_decay=weight_decay,
+        clip_norm=clip_norm,
+        processes=world,
+        precision=precision or accelerator.mixed_precision,
+    )
     _check_settings(model, device, every, resume, out, **settings)
     settings["clips"] = _kind(clips)
     folder = None if out is None else _check_folder(out, resume)
     home, mode = next(model.parameters()).device, model.training
     try:
         network = _Loss(model.to(device).train(), device, settings["precision"])
-        network = accelerator.prepare(network) # on several processes: averages gradients
+        network = accelerator.prepare(network)  # on several processes: averages gradients
         run = _Trainee(model, lr, weight_decay, settings["precision"])
-        if resume: _resume(run, folder, settings, accelerator.print)
-        draw = _source(clips, batch_size, steps, run.step, seed, accelerator.process_index, world,
-                       workers, device.type == "cuda")
-        def schedule(step): return lr * warmup_cosine(step, steps, warmup)
+        if resume:
+            _resume(run, folder, settings, accelerator.print)
+        draw = _source(
+            clips,
+            batch_size,
+            steps,
+            run.step,
+            seed,
+            accelerator.process_index,
+            world,
+            workers,
+            device.type == "cuda",
+        )
+
+        def schedule(step):
+            return lr * warmup_cosine(step, steps, warmup)
+
         def save():
-            if folder is not None and accelerator.is_main_process: run.save(folder, settings)
+            if folder is not None and accelerator.is_main_process:
+                run.save(folder, settings)
+
         first, begun = run.step, time.perf_counter()
-        stopped = _loop(run, network, draw, accelerator, schedule, steps, seed, clip_norm, ema, save,
-                        every, progress, on_step)
+        stopped = _loop(
+            run,
+            network,
+            draw,
+            accelerator,
+            schedule,
+            steps,
+            seed,
+            clip_norm,
+            ema,
+            save,
+            every,
+            progress,
+            on_step,
+        )
         seconds = time.perf_counter() - begun
-        if world > 1: # every process leaves with the running statistics of the first, as saved
-            for v in model.buffers(): torch.distributed.broadcast(v, 0)
+        if world > 1:  # every process leaves with the running statistics of the first, as saved
+            for v in model.buffers():
+                torch.distributed.broadcast(v, 0)
             accelerator.wait_for_everyone()
-    finally: model.to(home).train(mode)
+    finally:
+        model.to(home).train(mode)
     if stopped:
-        how = f"continue with fit(..., out={str(out)!r}, resume=True)" if folder else "no `out`, not saved"
+        how = (
+            f"continue with fit(..., out={str(out)!r}, resume=True)"
+            if folder
+            else "no `out`, not saved"
+        )
         accelerator.print(f"stopped at step {run.step} of {steps}; {how}")
-    return Run(run.averaged().to(home), torch.tensor(run.losses), run.step, steps, seconds,
-               (run.step - first) / max(seconds, 1e-9))
+    return Run(
+        run.averaged().to(home),
+        torch.tensor(run.losses),
+        run.step,
+        steps,
+        seconds,
+        (run.step - first) / max(seconds, 1e-9),
+    )
+
 
 def _resume(run, folder, settings, say):
     path = folder / "checkpoint.safetensors"
-    if not path.exists(): return say(f"no checkpoint in {folder}: starting fresh")
+    if not path.exists():
+        return say(f"no checkpoint in {folder}: starting fresh")
     run.load(path, settings)
     say(f"resumed {path} at step {run.step} of {settings['steps']}")

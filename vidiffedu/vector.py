@@ -7,10 +7,12 @@ __all__ = ['known_frames', 'fill_frames', 'ClipMethod', 'FVDM', 'roll']
 
 # %% ../nbs/12_vector.ipynb #1a7fc7a7
 from functools import partial
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from tqdm.auto import tqdm
+
 from .core import check_video, expand
 from .denoise import denoising_loss
 from .paths import VP
@@ -23,9 +25,15 @@ def known_frames(known, x):
     known = torch.as_tensor(known)
     b, f = x.shape[:2]
     if known.dtype != torch.bool or known.shape not in ((f,), (b, f)):
-        raise ValueError(f"known: got {known.dtype} of shape {tuple(known.shape)}, expected bool of shape ({f},) or ({b}, {f})")
-    if bool(known.all(-1).any()): raise ValueError(f"known: all {f} frames of a clip are known, expected at least one unknown")
+        raise ValueError(
+            f"known: got {known.dtype} of shape {tuple(known.shape)}, expected bool of shape ({f},) or ({b}, {f})"
+        )
+    if bool(known.all(-1).any()):
+        raise ValueError(
+            f"known: all {f} frames of a clip are known, expected at least one unknown"
+        )
     return known.to(x.device).expand(b, f)
+
 
 def _rows(timetable, steps, known):
     "One timetable a clip: known (b, f) -> ts (rows, b, f); clips that are done first wait at 0."
@@ -37,19 +45,25 @@ def _rows(timetable, steps, known):
 # %% ../nbs/12_vector.ipynb #c6edbc5c
 @torch.no_grad()
 def fill_frames(
-    denoise, path,             # denoise(x_t, t, None) -> estimate, t (b, f)
-    x, known,                  # (b, f, c, h, w); known (f,) or (b, f) bool: these frames stay, the others are ignored
-    steps=25, generator=None, progress=False,
-    timetable=None,            # timetable(steps, f, known=(f,)) -> ts (rows, f); None: `even_noise(path)`
-    step=heun_step,            # two network calls a step, see below; ddim_step: one
-    clip=None,                 # (lo, hi): clamp each estimate
+    denoise,
+    path,  # denoise(x_t, t, None) -> estimate, t (b, f)
+    x,
+    known,  # (b, f, c, h, w); known (f,) or (b, f) bool: these frames stay, the others are ignored
+    steps=25,
+    generator=None,
+    progress=False,
+    timetable=None,  # timetable(steps, f, known=(f,)) -> ts (rows, f); None: `even_noise(path)`
+    step=heun_step,  # two network calls a step, see below; ddim_step: one
+    clip=None,  # (lo, hi): clamp each estimate
 ):  # (b, f, c, h, w)
     "Sample the unknown frames given the known ones, which stay at t = 0."
     known = known_frames(known, x)
     ts = _rows(timetable or even_noise(path), steps, known)
     noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
     start = torch.where(expand(known, x), x, expand(path.c(ts[0]), x) * noise)
-    return sample(denoise, path, start, ts, step=step, clip=clip, generator=generator, progress=progress)
+    return sample(
+        denoise, path, start, ts, step=step, clip=clip, generator=generator, progress=progress
+    )
 
 # %% ../nbs/12_vector.ipynb #60aada3d
 def _continued(fill, past, n_frames, window=None, keep=None):
@@ -59,27 +73,33 @@ def _continued(fill, past, n_frames, window=None, keep=None):
     most = min(k, window - 1)
     keep = most if keep is None else keep
     if not 1 <= keep <= most:
-        raise ValueError(f"keep: got {keep} with window {window}, expected 1 <= keep < window and at most {k}, the frames of the past")
+        raise ValueError(
+            f"keep: got {keep} with window {window}, expected 1 <= keep < window and at most {k}, the frames of the past"
+        )
     frames, known = past, torch.arange(window) < keep
     while frames.shape[1] < k + n_frames:
         new = past.new_zeros(len(past), window - keep, *past.shape[2:])
         whole = fill(torch.cat([frames[:, -keep:], new], 1), known)
         frames = torch.cat([frames, whole[:, keep:]], 1)
-    return frames[:, k:k + n_frames]
+    return frames[:, k : k + n_frames]
 
 # %% ../nbs/12_vector.ipynb #de979d14
 class ClipMethod(Method):
     "Denoises whole clips, any of their frames given. A subclass sets `path` and gives `loss` and `denoise(x_t, t, None)`."
-    steps = 25                                                # if nobody says
+
+    steps = 25  # if nobody says
 
     @torch.no_grad()
-    def fill(self,
-        x,                     # (b, f, c, h, w); what stands in the unknown frames is ignored, even NaN
-        known,                 # (f,) or (b, f) bool, True = given
-        n_samples=1,           # completions of each clip
-        steps=None, generator=None, progress=False,
-        chunk=None,            # the most clips in the network at once
-        **how,                 # timetable, step, clip: see `fill_frames`
+    def fill(
+        self,
+        x,  # (b, f, c, h, w); what stands in the unknown frames is ignored, even NaN
+        known,  # (f,) or (b, f) bool, True = given
+        n_samples=1,  # completions of each clip
+        steps=None,
+        generator=None,
+        progress=False,
+        chunk=None,  # the most clips in the network at once
+        **how,  # timetable, step, clip: see `fill_frames`
     ):  # (n_samples, b, f, c, h, w): whole clips, the known frames bit for bit as given
         "Complete clips of which some frames are known."
         known = known_frames(known, check_video(x))
@@ -87,13 +107,28 @@ class ClipMethod(Method):
         size = chunk or len(x)
         how = dict(steps=steps or self.steps, generator=generator, progress=progress, **how)
         with evaluating(self):
-            parts = [fill_frames(self.denoise, self.path, *part, **how) for part in zip(x.split(size), known.split(size))]
+            parts = [
+                fill_frames(self.denoise, self.path, *part, **how)
+                for part in zip(x.split(size), known.split(size))
+            ]
         return rearrange(torch.cat(parts), "(n b) f c h w -> n b f c h w", n=n_samples)
 
-    def future(self, past, n_frames, steps=None, generator=None, progress=False, window=None, keep=None, **how):
+    def future(
+        self,
+        past,
+        n_frames,
+        steps=None,
+        generator=None,
+        progress=False,
+        window=None,
+        keep=None,
+        **how,
+    ):
         "Past and future denoised as one clip; with `window`, so many frames at a time, the first `keep` (None: all that the past has) known."
         how = dict(steps=steps or self.steps, generator=generator, progress=progress, **how)
-        return _continued(partial(fill_frames, self.denoise, self.path, **how), past, n_frames, window, keep)
+        return _continued(
+            partial(fill_frames, self.denoise, self.path, **how), past, n_frames, window, keep
+        )
 
     def generate(self, shape, device=None, **how):
         "Clips from nothing: shape (b, f, c, h, w) -> clips. `how`: as in `fill`."
@@ -103,12 +138,14 @@ class ClipMethod(Method):
 # %% ../nbs/12_vector.ipynb #88ed6f43
 class FVDM(ClipMethod):
     "Frame-aware video diffusion [liu2024fvdm]: every frame has its own time, and the network is told all of them."
-    def __init__(self,
-        net,                   # net(x_t (b,f,c,h,w), t (b,f), None) -> estimate; FromV(network, path) for a network of v
+
+    def __init__(
+        self,
+        net,  # net(x_t (b,f,c,h,w), t (b,f), None) -> estimate; FromV(network, path) for a network of v
         path=VP(),
-        p=.2,                  # probability of independent times (PTSS); 0: one time a clip
-        weight=None,           # weight(t) of the squared error of the estimate, shape of t; None: 1
-        times=None,            # times(b, f, generator=, device=) -> (b, f) in training; None: ptss with this p
+        p=0.2,  # probability of independent times (PTSS); 0: one time a clip
+        weight=None,  # weight(t) of the squared error of the estimate, shape of t; None: 1
+        times=None,  # times(b, f, generator=, device=) -> (b, f) in training; None: ptss with this p
     ):
         super().__init__()
         self.net, self.path, self.weight = net, path, weight
@@ -122,28 +159,56 @@ class FVDM(ClipMethod):
         "The denoising loss with a time for every frame. clip (b, f, c, h, w) in [-1, 1]."
         check_video(clip, "clip", range=(-1, 1))
         t = self.times(*clip.shape[:2], generator=generator, device=clip.device)
-        return denoising_loss(self.denoise, self.path, clip, t, weight=self.weight, generator=generator)
+        return denoising_loss(
+            self.denoise, self.path, clip, t, weight=self.weight, generator=generator
+        )
 
 # %% ../nbs/12_vector.ipynb #fe5a8dc7
 @torch.no_grad()
 def roll(
-    denoise, path,             # denoise(x_t, t, None), a time for every frame: t (b, window)
-    past, n_frames,            # (b, k, c, h, w)
-    window=8,                  # frames in the network at once
-    keep=2,                    # of these, finished frames that the others can look back on
-    steps=25,                  # from fog to finished, rounded up to a multiple of window - keep
-    generator=None, progress=False, step=heun_step, clip=None,
+    denoise,
+    path,  # denoise(x_t, t, None), a time for every frame: t (b, window)
+    past,
+    n_frames,  # (b, k, c, h, w)
+    window=8,  # frames in the network at once
+    keep=2,  # of these, finished frames that the others can look back on
+    steps=25,  # from fog to finished, rounded up to a multiple of window - keep
+    generator=None,
+    progress=False,
+    step=heun_step,
+    clip=None,
 ):  # (b, n_frames, c, h, w)
     "A rolling window [kim2024fifo; ruhe2024rolling]: at any moment each frame is a step noisier than the one before it; one leaves, one enters."
     k, moving = past.shape[1], window - keep
-    if not (1 <= keep < window and keep <= k): raise ValueError(f"keep: got {keep}, expected 1 to {min(window - 1, k)} with {k} past frames and window {window}")
-    if n_frames < moving: raise ValueError(f"n_frames: got {n_frames}, expected at least window - keep = {moving}")
+    if not (1 <= keep < window and keep <= k):
+        raise ValueError(
+            f"keep: got {keep}, expected 1 to {min(window - 1, k)} with {k} past frames and window {window}"
+        )
+    if n_frames < moving:
+        raise ValueError(f"n_frames: got {n_frames}, expected at least window - keep = {moving}")
     lag = -(-steps // moving)
-    ts = even_noise(path, partial(pyramid, lag=lag))(lag * moving, k + n_frames, known=torch.arange(k + n_frames) < k)
-    noise = torch.randn(len(past), n_frames, *past.shape[2:], generator=generator, device=past.device, dtype=past.dtype)
+    ts = even_noise(path, partial(pyramid, lag=lag))(
+        lag * moving, k + n_frames, known=torch.arange(k + n_frames) < k
+    )
+    noise = torch.randn(
+        len(past),
+        n_frames,
+        *past.shape[2:],
+        generator=generator,
+        device=past.device,
+        dtype=past.dtype,
+    )
     x = torch.cat([past, expand(path.c(ts[0, k:])[None], noise) * noise], 1)
     for i in tqdm(range(n_frames + moving - 1), desc="frames", leave=False, disable=not progress):
         seen = slice(k + i + 1 - window, k + i + 1) if i >= moving else slice(k - keep, k + moving)
         seen = slice(min(seen.start, k + n_frames - window), min(seen.stop, k + n_frames))
-        x[:, seen] = sample(denoise, path, x[:, seen], ts[i * lag:(i + 1) * lag + 1, seen], step=step, clip=clip, generator=generator)
+        x[:, seen] = sample(
+            denoise,
+            path,
+            x[:, seen],
+            ts[i * lag : (i + 1) * lag + 1, seen],
+            step=step,
+            clip=clip,
+            generator=generator,
+        )
     return x[:, k:]

@@ -2,7 +2,11 @@
 
 Each figure is the median of fresh processes, with the interpreter's own start taken off. It measures and judges nothing.
 """
-import statistics, subprocess, sys, time
+
+import statistics
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 root, repeats = Path(__file__).resolve().parents[2], int(sys.argv[1]) if len(sys.argv) > 1 else 5
@@ -18,5 +22,10 @@ def seconds(code):
 
 
 bare = seconds("pass")
-names = ["vidiffedu"] + [f"vidiffedu.{p.stem}" for p in sorted((root / "vidiffedu").glob("*.py")) if not p.name.startswith("_")]
-for name in ["torch", *names]: print(f"import {name:22} {1000 * (seconds(f'import {name}') - bare):8.1f} ms")
+names = ["vidiffedu"] + [
+    f"vidiffedu.{p.stem}"
+    for p in sorted((root / "vidiffedu").glob("*.py"))
+    if not p.name.startswith("_")
+]
+for name in ["torch", *names]:
+    print(f"import {name:22} {1000 * (seconds(f'import {name}') - bare):8.1f} ms")

@@ -4,19 +4,24 @@ of the step's floating-point operations over the rate of this machine's 1024x102
 one: on some machines convolutions run faster than matrix products. Three times the forward's operations are counted, and more exactly none are
 needed. Inputs are random tensors, for time does not depend on what they show. The best of the rounds counts: whatever else the machine does can
 only slow one down. With one thread processor time is counted, else the clock on the wall."""
+
 import argparse
 import datetime
 
 import torch
+from nets_speed import hardware, timed, write
 from torch.utils.flop_counter import FlopCounterMode
 
-from nets_speed import hardware, timed, write
 from vidiffedu import residual
 from vidiffedu.denoise import FromNoise, noise_weight
 from vidiffedu.paths import Cosine
 from vidiffedu.residual import RVD, rvd_networks
 
-SIZES = {"lesson": ("laptop", (8, 8, 1, 32, 64)), "paper 64": (64, (1, 8, 1, 64, 64)), "paper 128": (128, (1, 8, 1, 128, 128))}     # networks, clips
+SIZES = {
+    "lesson": ("laptop", (8, 8, 1, 32, 64)),
+    "paper 64": (64, (1, 8, 1, 64, 64)),
+    "paper 128": (128, (1, 8, 1, 128, 128)),
+}  # networks, clips
 
 
 def operations(model, clip):
@@ -24,17 +29,21 @@ def operations(model, clip):
     by_hand, by_onednn = residual._by_hand, residual._by_onednn
     residual._by_hand = residual._by_onednn = lambda x: False
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter: model.loss(clip)
-    finally: residual._by_hand, residual._by_onednn = by_hand, by_onednn
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model.loss(clip)
+    finally:
+        residual._by_hand, residual._by_onednn = by_hand, by_onednn
     return 3 * counter.get_total_flops()
 
 
 def training_step(model, clip):
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
+
     def step():
         optimizer.zero_grad(set_to_none=True)
         model.loss(clip).backward()
         optimizer.step()
+
     return step
 
 
@@ -45,27 +54,49 @@ def measure(size, shape, device, rounds):
     flops, step = operations(model, clip), training_step(model, clip)
     a, b = torch.randn(2, 1024, 1024, device=device)
     step(), torch.mm(a, b)
-    seconds, products = zip(*[(timed(step, device), timed(lambda: torch.mm(a, b), device, 5)) for _ in range(rounds)])
+    seconds, products = zip(
+        *[(timed(step, device), timed(lambda: torch.mm(a, b), device, 5)) for _ in range(rounds)]
+    )
     rate = 2 * 1024**3 / min(products)
-    return dict(parameters=sum(p.numel() for p in model.parameters()), shape="x".join(map(str, shape)), ms=round(1e3 * min(seconds), 1),
-                clips_per_second=round(shape[0] / min(seconds), 2), gflop=round(flops / 1e9, 1), share=round(flops / min(seconds) / rate, 3), matrix_gflops=round(rate / 1e9))
+    return dict(
+        parameters=sum(p.numel() for p in model.parameters()),
+        shape="x".join(map(str, shape)),
+        ms=round(1e3 * min(seconds), 1),
+        clips_per_second=round(shape[0] / min(seconds), 2),
+        gflop=round(flops / 1e9, 1),
+        share=round(flops / min(seconds) / rate, 3),
+        matrix_gflops=round(rate / 1e9),
+    )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--only", default="lesson,paper 64", help=f"sizes, with commas between, of: {', '.join(SIZES)}")
+    parser.add_argument(
+        "--only",
+        default="lesson,paper 64",
+        help=f"sizes, with commas between, of: {', '.join(SIZES)}",
+    )
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--csv", help="append the rows to this file")
     args = parser.parse_args()
     device = torch.device(args.device)
-    facts = dict(hardware=hardware(device), torch=torch.__version__, date=datetime.date.today().isoformat())
+    facts = dict(
+        hardware=hardware(device), torch=torch.__version__, date=datetime.date.today().isoformat()
+    )
     print(", ".join(facts.values()), "; random tensors", flush=True)
-    print(f"{'size':10} {'clips':>14} {'parameters':>11} {'ms':>8} {'clips/s':>8} {'GFLOP':>7} {'share':>6} {'matrix':>7}")
+    print(
+        f"{'size':10} {'clips':>14} {'parameters':>11} {'ms':>8} {'clips/s':>8} {'GFLOP':>7} {'share':>6} {'matrix':>7}"
+    )
     for name in args.only.split(","):
         row = dict(size=name, **measure(*SIZES[name], device, args.rounds))
-        print(f"{name:10} {row['shape']:>14} {row['parameters']:11,} {row['ms']:8.1f} {row['clips_per_second']:8.2f} {row['gflop']:7.1f} {row['share']:6.0%} {row['matrix_gflops']:7}", flush=True)
-        if args.csv: write(args.csv, {**row, **facts})
+        print(
+            f"{name:10} {row['shape']:>14} {row['parameters']:11,} {row['ms']:8.1f} {row['clips_per_second']:8.2f} {row['gflop']:7.1f} {row['share']:6.0%} {row['matrix_gflops']:7}",
+            flush=True,
+        )
+        if args.csv:
+            write(args.csv, {**row, **facts})
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__":
+    main()
