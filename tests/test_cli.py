@@ -159,7 +159,7 @@ def test_lab_starts_jupyterlab_on_the_copies(tmp_path):
                     "JupyterLab did not start"
                 )
                 time.sleep(0.2)
-        assert {"index.ipynb", "09_cli.ipynb"} <= names
+        assert {"index.ipynb", "27_cli.ipynb"} <= names
     finally:
         for sig in (signal.SIGTERM, signal.SIGKILL):
             try:

@@ -58,9 +58,9 @@ def built(tmp_path_factory):
     shutil.copytree(ROOT, root, symlinks=True, ignore=LEFT_OUT)
     modules, lessons = {p.name for p in (root / "vidiffedu").glob("*.py")}, lessons_of(root / "nbs")
     for trap in (
-        "nbs/.ipynb_checkpoints/00_core-checkpoint.ipynb",
-        "nbs/_proc/00_core.ipynb",
-        "_proc/00_core.ipynb",
+        "nbs/.ipynb_checkpoints/01_core-checkpoint.ipynb",
+        "nbs/_proc/01_core.ipynb",
+        "_proc/01_core.ipynb",
         "nbs/clip.mp4",
         "vidiffedu/__pycache__/core.cpython-311.pyc",
         "build/lib/vidiffedu/gone.py",
@@ -68,7 +68,7 @@ def built(tmp_path_factory):
     ):
         (root / trap).parent.mkdir(parents=True, exist_ok=True)
         (root / trap).write_text("{}")
-    (root / "nbs/linked.ipynb").symlink_to("00_core.ipynb")
+    (root / "nbs/linked.ipynb").symlink_to("01_core.ipynb")
     done = subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", root], capture_output=True, text=True
     )
