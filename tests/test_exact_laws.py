@@ -14,22 +14,27 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from vidiffedu.denoise import FromVelocity, to_velocity
 from vidiffedu.oracle import GaussianClips, Points
-from vidiffedu.paths import VE, VP, Bridge, Cosine
-from vidiffedu.sample import ddim_step, heun_step, ode_step, sample, sde_step
-from vidiffedu.times import autoregressive, grid, pyramid
+from vidiffedu.paths import VE, VP, Bridge, Cosine, RectifiedFlow
+from vidiffedu.sample import (
+    ddim_step,
+    ddpm_step,
+    edm_step,
+    heun_step,
+    ode_step,
+    sample,
+    sde_step,
+)
+from vidiffedu.times import autoregressive, even_noise, grid, pyramid
 
-
-def ddpm_step(*args, **kwargs):
-    return ddim_step(*args, **kwargs, eta=1.0)
-
-
-PATHS = {"VP": VP(), "Cosine": Cosine(), "VE": VE(0.05, 20.0)}
+PATHS = {"VP": VP(), "Cosine": Cosine(), "VE": VE(0.05, 20.0), "straight": RectifiedFlow()}
 STEPS = {
     "DDIM": ddim_step,
     "DDPM": ddpm_step,
     "Euler": ode_step,
     "Heun": heun_step,
+    "EDM": edm_step,
     "SDE": sde_step,
 }
 NOISY = "DDPM", "SDE"
@@ -38,6 +43,8 @@ every_path, every_step = (
     pytest.mark.parametrize("path", PATHS),
     pytest.mark.parametrize("step", STEPS),
 )
+# on times even in t, EDM's step has order two only after the first: that one starts at a huge σ
+steps_even_in_t = pytest.mark.parametrize("step", [s for s in STEPS if s != "EDM"])
 
 
 def seeded(seed):
@@ -109,14 +116,14 @@ def limit_law(path, mean, cov, noisy):
 
 def assert_converges(name, law, limit, n=40):
     "law(n) -> (mean, cov) must reach the limit: the error halves (Heun: quarters) when steps double, and extrapolates to nothing"
-    order = 2 if name == "Heun" else 1
+    order = 2 if name in ("Heun", "EDM") else 1
     few, many = law(n), law(2 * n)
     error = [sum(((u - v) ** 2).sum() for u, v in zip(l, limit)) ** 0.5 for l in (few, many)]
     ratio = error[0] / error[1]
     assert ratio > 0.85 * 2**order, (
         f"{name}: error {error[0]:.2e} at {n} steps, {error[1]:.2e} at {2 * n}: a ratio of {ratio:.2f}"
     )
-    if name in ("DDIM", "Euler", "Heun"):
+    if name not in NOISY:
         assert ratio < 1.25 * 2**order, f"{name}: a ratio of {ratio:.2f}"
     extrapolated = [(2**order * v - u) / (2**order - 1) for u, v in zip(few, many)]
     size = limit[1].norm()
@@ -125,7 +132,7 @@ def assert_converges(name, law, limit, n=40):
 
 
 @every_path
-@every_step
+@steps_even_in_t
 def test_law_and_order(world, path, step):
     "Unconditional clips: mean and covariance, and the order of every step rule"
     p, noisy = PATHS[path], step in NOISY
@@ -137,7 +144,28 @@ def test_law_and_order(world, path, step):
     )
 
 
-@pytest.mark.parametrize("name, order", [("DDIM", 1), ("Euler", 1), ("Heun", 2)])
+@pytest.mark.parametrize("path", ["VP", "VE"])
+def test_edm_law_and_order(world, path):
+    "Times even in log σ, for which the step was made: the law of the world, at order two"
+    p = PATHS[path]
+    limit = limit_law(p, world.mean.flatten(), world.cov, False)
+    rows = even_noise(p, knee=0.05)
+    assert_converges("EDM", lambda n: sampler_law(world, p, edm_step, rows(n, 3)), limit)
+
+
+@pytest.mark.parametrize("step", ["DDIM", "Heun", "SDE"])
+def test_a_network_of_the_velocity(world, step):
+    "Rectified flow as it is trained: the network says the velocity, the wrapper makes it a denoiser"
+    p = RectifiedFlow()
+    exact = world.denoiser(p)
+    net = FromVelocity(lambda x, t, cond=None: to_velocity(p, x, exact(x, t), t), p)
+    how = dict(ts=grid(20, 3), step=STEPS[step])
+    x = torch.randn(4, *world.shape, generator=seeded(0), dtype=torch.float64)
+    one, other = (sample(f, p, x, generator=seeded(1), **how) for f in (net, exact))
+    torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("name, order", [("DDIM", 1), ("Euler", 1), ("Heun", 2), ("EDM", 2)])
 @every_path
 def test_order_against_the_solved_flow(path, name, order):
     "Between t = .9 and .2 the probability flow of a Gaussian world is known: (a_s² S + c_s²)^½ (a_t² S + c_t²)^-½"
@@ -182,8 +210,8 @@ def fixed_clip(world):
 @pytest.mark.parametrize("mask", KNOWN)
 @pytest.mark.parametrize(
     "path, step",
-    [("VP", s) for s in STEPS]
-    + [("Cosine", "DDPM"), ("Cosine", "Heun"), ("VE", "Heun"), ("VE", "SDE")],
+    [("VP", s) for s in STEPS if s != "EDM"]
+    + [("straight", "Heun"), ("Cosine", "DDPM"), ("Cosine", "Heun"), ("VE", "Heun"), ("VE", "SDE")],
 )
 def test_known_frames(mask, path, step):
     "Known frames stay, and the others follow the exact conditional law"
@@ -205,7 +233,7 @@ def test_known_frames(mask, path, step):
     )  # at 40 DDPM's order does not show yet
 
 
-@every_step
+@steps_even_in_t
 @pytest.mark.parametrize("table", ["pyramid", "autoregressive", "pyramid after a past"])
 def test_frames_in_their_own_time(table, step):
     "Each frame its own time: the joint law is the same. (Cosine: at t = 1 nothing of the clip is left, so the limit is the world itself.)"
@@ -231,20 +259,16 @@ def test_frames_in_their_own_time(table, step):
 def test_bridge(step):
     """The bridge starts at the known frame, without noise, so the first step draws it. More steps come closer to the law of the next frame, but
     slowly: steps even in t start at σ = k log n only. Euler's error falls like 1 / log n there, too slowly to be seen: it must only stay small."""
-    world, path, y = (
-        GaussianClips(1, size=1, mean=0.4),
-        Bridge(),
-        torch.full((1, 1, 1, 1, 1), 1.5, dtype=torch.float64),
-    )
+    world, path = GaussianClips(1, size=1, mean=0.4), Bridge()
+    y0 = torch.full((1, 1, 1, 1, 1), 1.5, dtype=torch.float64)
 
     def law(n):
-        how = dict(path=path, ts=grid(n, 1), step=STEPS[step], y=y)
+        how = dict(path=path, ts=grid(n, 1), step=STEPS[step], y=y0)
         with randn(Pulses()) as count:
-            sample(world.denoiser(path), x_t=y, **how)
+            sample(world.denoiser(path), x_t=y0, **how)
         with randn(Pulses(1)):
-            out = sample(
-                world.denoiser(path), x_t=y.repeat(1 + count.calls, 1, 1, 1, 1), **how
-            ).flatten()
+            y = how["y"] = y0.repeat(1 + count.calls, 1, 1, 1, 1)
+            out = sample(world.denoiser(path), x_t=y, **how).flatten()
         return out[0].item(), (out[1:] - out[0]).norm().item()
 
     laws = [law(n) for n in (25, 100, 400)]
@@ -307,7 +331,7 @@ def test_times_agree(world, path, step):
         torch.testing.assert_close(run, runs[0])
     assert set(seen) == {(4, 3)}
 
-    if step in ("DDIM", "Euler", "Heun"):
+    if step not in NOISY:
         ts = (
             torch.rand(4, 3, generator=seeded(7), dtype=torch.float64)
             * torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64)[:, None, None]

@@ -8,6 +8,8 @@ __all__ = ['shared', 'independent', 'ptss', 'random_mask', 'grid', 'pyramid', 'a
 # %% ../nbs/04_times.ipynb #c948de10
 import torch
 
+from .core import check_whole
+
 # %% ../nbs/04_times.ipynb #cdb60a00
 def shared(b, f, generator=None, device=None, dtype=torch.float32):
     "One uniform time a clip, the same for its `f` frames -> (b, f)."
@@ -22,7 +24,9 @@ def independent(b, f, generator=None, device=None, dtype=torch.float32):
 
 
 def ptss(b, f, p=0.2, per_clip=True, generator=None, device=None, dtype=torch.float32):
-    "With probability `p` independent times, else shared [liu2024fvdm, sec. 3.2]; one coin a clip, or one for the batch -> (b, f)."
+    """With probability `p` independent times, else shared [liu2024fvdm, sec. 3.2] -> (b, f).
+
+    One coin a clip; per_clip=False: one for the batch."""
     if not 0 <= p <= 1:
         raise ValueError(f"p: got {p}, expected a probability in [0, 1]")
     how = dict(generator=generator, device=device)
@@ -33,11 +37,13 @@ def ptss(b, f, p=0.2, per_clip=True, generator=None, device=None, dtype=torch.fl
 
 # %% ../nbs/04_times.ipynb #ae0e51c3
 def random_mask(b, f, max_known=4, p_uncond=0.25, generator=None, device=None):
-    "Random known frames [hoppe2022ramvid, sec. 2.2] -> known (b, f) bool: none with probability `p_uncond`, else k ~ U{1..max_known} of them."
-    if not 1 <= max_known < f:
-        raise ValueError(
-            f"max_known: got {max_known} with {f} frames, expected 1 to {f - 1}: a frame must stay unknown"
-        )
+    """Random known frames [hoppe2022ramvid, sec. 2.2] -> known (b, f) bool.
+
+    None with probability `p_uncond`, else k ~ U{1..max_known} of them."""
+    check_whole(b=b, f=f, max_known=max_known)
+    if not max_known < f:
+        want = f"at most {f - 1}: a frame must stay unknown"
+        raise ValueError(f"max_known: got {max_known} with {f} frames, expected {want}")
     if not 0 <= p_uncond <= 1:
         raise ValueError(f"p_uncond: got {p_uncond}, expected a probability in [0, 1]")
     how = dict(generator=generator, device=device)
@@ -51,54 +57,51 @@ def _unknown(f, known):
     "Check `known` (f,) and return the unknown frames as a bool tensor."
     known = torch.zeros(f, dtype=torch.bool) if known is None else torch.as_tensor(known).cpu()
     if known.shape != (f,) or known.dtype != torch.bool:
-        raise ValueError(
-            f"known: got {known.dtype} of shape {tuple(known.shape)}, expected bool of shape ({f},)"
-        )
+        got = f"{known.dtype} of shape {tuple(known.shape)}"
+        raise ValueError(f"known: got {got}, expected bool of shape ({f},)")
     if bool(known.all()):
-        raise ValueError(f"known: all {f} frames are known, expected at least one unknown")
+        raise ValueError(f"known: got all {f} frames, expected at least one unknown")
     return ~known
 
 
-def _check_steps(steps, name="steps"):
-    if int(steps) != steps or steps < 1:
-        raise ValueError(f"{name}: got {steps}, expected a whole number of at least 1")
-
-
 def grid(steps, f, known=None):
-    "All unknown frames in step, evenly from 1 to 0; known (f,) frames stay at 0 -> ts (steps + 1, f), float64."
+    """All unknown frames in step, evenly from 1 to 0 -> ts (steps + 1, f), float64.
+
+    known (f,) bool: these frames stay at 0."""
     return pyramid(steps, f, lag=0, known=known)
 
 # %% ../nbs/04_times.ipynb #7db76e54
 def pyramid(steps, f, lag=1, known=None):
-    "Eq. 1: each unknown frame starts `lag` rows after the one before -> ts (steps + 1 + lag (unknown - 1), f), float64."
-    _check_steps(steps)
+    """Eq. 1: each unknown frame starts `lag` rows after the one before.
+
+    -> ts (steps + 1 + lag (unknown - 1), f), float64."""
+    check_whole(steps=steps, f=f)
+    check_whole(least=0, lag=lag)
     unknown = _unknown(f, known)
-    if int(lag) != lag or lag < 0:
-        raise ValueError(f"lag: got {lag}, expected a whole number of at least 0")
     return _descend(steps, unknown, lag * (unknown.cumsum(0) - 1))
 
 
 def autoregressive(steps, f, chunk=1, known=None):
-    "`chunk` frames at a time, each chunk when the last is clean -> ts (steps chunks + 1, f), float64."
-    _check_steps(steps)
-    _check_steps(chunk, "chunk")
+    """`chunk` frames at a time, each chunk when the last is clean.
+
+    -> ts (steps chunks + 1, f), float64."""
+    check_whole(steps=steps, f=f, chunk=chunk)
     unknown = _unknown(f, known)
-    return _descend(
-        steps, unknown, steps * torch.div(unknown.cumsum(0) - 1, chunk, rounding_mode="floor")
-    )
+    turn = torch.div(unknown.cumsum(0) - 1, chunk, rounding_mode="floor")
+    return _descend(steps, unknown, steps * turn)
 
 
 def _descend(steps, unknown, start):
-    "Frame i goes evenly from 1 at row start[i] to 0 at row start[i] + steps; known frames stay at 0."
+    "Frame i goes evenly from 1 at row start[i] to 0 at row start[i] + steps; known ones stay at 0."
     rows = torch.arange(steps + 1 + int(start[unknown].max()), dtype=torch.float64)
-    left = (steps - (rows[:, None] - start)).clamp(
-        0, steps
-    )  # steps still to go; exact whole numbers
+    left = (steps - (rows[:, None] - start)).clamp(0, steps)  # steps to go, exact whole numbers
     return torch.where(unknown, left / steps, 0.0)
 
 # %% ../nbs/04_times.ipynb #b332b119
 def even_noise(path, timetable=grid, knee=0.03, top=1e3):
-    "Eq. 2: `timetable` with steps even in σ below `knee` and in log σ above, both in pixel units -> a timetable; a path that goes beyond σ = `top` is entered there."
+    """Eq. 2: `timetable` with steps even in σ below `knee` and in log σ above -> a timetable.
+
+    knee and top in pixel units; a path that goes beyond σ = `top` is entered there."""
     if not 0 < knee < top:
         raise ValueError(f"knee, top: got {knee}, {top}, expected 0 < knee < top")
 
@@ -106,11 +109,8 @@ def even_noise(path, timetable=grid, knee=0.03, top=1e3):
         u = timetable(*args, **kwargs)
         whole = path.sigma(torch.ones((), dtype=u.dtype)).nan_to_num(nan=torch.inf)
         most = whole.clamp(max=top)
-        sigma = knee * torch.sinh(u * torch.asinh(most / knee))
-        return torch.where(
-            (u == 0) | ((u == 1) & (whole <= top)),
-            u,
-            path.time_at(sigma.clamp(max=most)).clamp(0, 1),
-        )
+        sigma = (knee * torch.sinh(u * torch.asinh(most / knee))).clamp(max=most)
+        as_it_is = (u == 0) | ((u == 1) & (whole <= top))
+        return torch.where(as_it_is, u, path.time_at(sigma).clamp(0, 1))
 
     return spaced
