@@ -149,7 +149,6 @@ MUTANTS = [
     ),
     ("sample", "new = draw(frames[:, -(keep or k) :])", "new = draw(frames)"),
     ("sample", "return frames[:, k : k + n_frames]", "return frames[:, -n_frames:]"),
-    ("sample", "start = (path.c(t) == 0) & (t != s)", "start = path.c(t) == 0"),
     # ---- oracle, gaussian
     (
         "oracle",

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from vidiffedu.denoise import FromVelocity, to_velocity
-from vidiffedu.oracle import GaussianClips, Points
+from vidiffedu.oracle import GaussianClips, Mixture, Points
 from vidiffedu.paths import VE, VP, Bridge, Cosine, RectifiedFlow
 from vidiffedu.sample import (
     ddim_step,
@@ -393,3 +393,27 @@ def test_memory_does_not_grow_with_steps():
     ).stdout
     few, many = map(float, out.split())
     assert many - few < 12, f"{few:.0f} MiB at 10 steps, {many:.0f} MiB at 80"
+
+
+def test_a_blurred_mixture_by_its_integral():
+    "One pixel, two blurred outcomes: estimate, score and density against sums over a fine grid of clean values"
+    p, std = VP(), 0.4
+    world = Mixture(
+        torch.tensor([0.9, -0.6], dtype=torch.float64).view(2, 1, 1, 1, 1), [0.7, 0.3], std
+    )
+    x = torch.linspace(-4, 4, 40_001, dtype=torch.float64)
+    bump = lambda m: torch.exp(-((x - m) ** 2) / (2 * std**2)) / (std * (2 * torch.pi) ** 0.5)
+    prior = 0.7 * bump(0.9) + 0.3 * bump(-0.6)
+    for s in (0.1, 0.4, 0.8):
+        t = torch.full((1, 1), s, dtype=torch.float64)
+        a, c = float(p.a(t)), float(p.c(t))
+        for seen in (-0.8, 0.1, 1.2):
+            joint = (
+                prior * torch.exp(-((seen - a * x) ** 2) / (2 * c**2)) / (c * (2 * torch.pi) ** 0.5)
+            )
+            density, mean = torch.trapezoid(joint, x), torch.trapezoid(joint * x, x)
+            x_t = torch.full((1, 1, 1, 1, 1), seen, dtype=torch.float64)
+            torch.testing.assert_close(world.denoiser(p)(x_t, t).flatten()[0], mean / density)
+            torch.testing.assert_close(world.log_density(p)(x_t, t)[0], density.log())
+            score = (a * mean / density - seen) / c**2
+            torch.testing.assert_close(world.score(p)(x_t, t).flatten()[0], score)
