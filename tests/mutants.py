@@ -152,8 +152,8 @@ MUTANTS = [
     # ---- oracle, gaussian
     (
         "oracle",
-        "v = (a**2 * self.std**2 + c**2).clamp(min=least)",
-        "v = (self.std**2 + c**2).clamp(min=least)",
+        "v = (a**2 * self.std**2 + c**2).clamp(min=torch.finfo(kind).eps)",
+        "v = (self.std**2 + c**2).clamp(min=torch.finfo(kind).eps)",
     ),
     ("oracle", "T[U][:, U] - G @ T[K][:, U]", "T[U][:, U] + G @ T[K][:, U]"),
     (

@@ -309,8 +309,7 @@ class Mixture(Oracle):
         "log π_k + log p(u | k) without its constant (..., m), then the scaled u, a, variance and w"
         kind = torch.promote_types(u.dtype, torch.float32)
         u, a, c, w = balanced(u.to(kind), a.to(kind), c.to(kind))
-        least = torch.finfo(kind).eps  # the nearest clip wins where nothing blurs
-        v = (a**2 * self.std**2 + c**2).clamp(min=least)
+        v = (a**2 * self.std**2 + c**2).clamp(min=torch.finfo(kind).eps)  # nothing blurs: nearest
         means = self.means[..., : u.shape[-4], :, :, :].to(u)
         off = u.unsqueeze(-5) - over_pixels(a).unsqueeze(-5) * means
         far = off.square().sum((-3, -2, -1))  # (..., m, f)
@@ -363,7 +362,7 @@ class Mixture(Oracle):
         "The unknown frames, one law a clip: the means, weighted by how well they match the known ones"
         known = known.to(clip.device)
         means, x = self.means[..., : len(known), :, :, :].to(clip), clip[..., known, :, :, :]
-        one = torch.ones(x.shape[:-3], dtype=x.dtype, device=x.device)
+        one = x.new_ones(x.shape[:-3])
         past = self._like(means[..., known, :, :, :], self.log_weights.to(clip), self.std)
         match = past._explain(x, one, 0 * one)[0].log_softmax(-1)
         return self._like(means[..., ~known, :, :, :], match, self.std)
