@@ -1,7 +1,7 @@
 """A device without hardware, for tests on a laptop.
 
-Tensors that say they are elsewhere (on "mps", or on "meta" in the place of a CUDA device) but compute on the CPU. They refuse to
-meet tensors that stayed on the CPU, and generators of another device; on "mps" they refuse float64, which Apple's GPUs lack.
+Tensors that say they are elsewhere (on "meta") but compute on the CPU. They refuse to meet tensors that stayed on the CPU,
+generators of another device, and float64, which Apple's GPUs lack (the library uses it on "cpu" and "cuda" only).
 Every operation that would make a real device wait is noted: reading a value, counting (nonzero, unique, masks as indices),
 copying to the CPU, and copying from ordinary CPU memory without `non_blocking`.
 """
@@ -114,10 +114,9 @@ class Pretend(TorchDispatchMode):
                 raise RuntimeError(f"{name}: a generator of {g.device} draws for another device")
 
     def check_dtype(self, name, out):
-        if self.device.type == "mps":
-            for v in tree_leaves(out):
-                if isinstance(v, torch.Tensor) and v.dtype == torch.float64:
-                    raise TypeError(f"{name}: float64 on a device that has none")
+        for v in tree_leaves(out):
+            if isinstance(v, torch.Tensor) and v.dtype == torch.float64:
+                raise TypeError(f"{name}: float64 on a device that has none")
 
     def note_wait(self, name, leaves, there, lands, kwargs, args):
         masks = name in ("index", "index_put_", "_index_put_impl_") and any(
@@ -147,9 +146,9 @@ def _split_to(args, kwargs):
 
 
 @contextlib.contextmanager
-def pretend_device(kind="meta"):
+def pretend_device():
     "(the device, the list of what made it wait so far)"
-    device, plain_to = torch.device(kind), torch.Tensor.to
+    device, plain_to = torch.device("meta"), torch.Tensor.to
 
     def moved(make):  # from numbers: the real ones would ask for hardware
         def call(v, *args, device=None, **kwargs):

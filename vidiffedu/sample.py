@@ -119,8 +119,8 @@ class Tabled(Schedule):
         return getattr(self.path, name)
 
     def _moved(self, v):
-        kind = torch.float32 if self.x.device.type == "mps" else torch.float64
-        v = v.to(self.x.device, kind)
+        double = self.x.device.type in ("cpu", "cuda")  # Apple's GPUs have no float64
+        v = v.to(self.x.device, torch.float64 if double else torch.float32)
         return [row.expand(self.x.shape[:2]) for row in v]
 
     def _at(self, name, t):
