@@ -19,6 +19,8 @@ beside = [
     ".pytest.ini",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "CITATION.cff",
+    ".ruff.toml",
     "nbs/conftest.py",
     "tests/**/*.py",
 ]
@@ -75,6 +77,7 @@ setup(
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Education",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     zip_safe=False,

@@ -1,6 +1,7 @@
 """A notebook in JupyterLab in headless Chromium: run it, move a control by keyboard, look at the picture.
 
     with open_notebook("nbs/10_score.ipynb") as nb:      # a copy in a temporary folder, its own server and kernel
+                                                         # (`lab`: one server for several)
         nb.run_all()
         seconds = nb.move(control="σ", key="ArrowRight")  # keyboard; returns when the explorer's picture has changed
         nb.assert_clean()
@@ -166,13 +167,12 @@ def copy_for_test(notebook, folder):
     if not notebook.is_file():
         raise FileNotFoundError(f"notebook: no file {notebook}")
     shutil.copy2(notebook, folder)
-    for p in notebook.parent.iterdir():
+    for p in notebook.parent.iterdir():  # several notebooks may share what lies beside them
         if p.name[0] in "._" or p.suffix == ".ipynb" or p.is_symlink():
             continue
         if p.is_dir():
-            shutil.copytree(
-                p, folder / p.name, ignore=shutil.ignore_patterns("*.ipynb", "__pycache__", ".*")
-            )
+            leave = shutil.ignore_patterns("*.ipynb", "__pycache__", ".*")
+            shutil.copytree(p, folder / p.name, ignore=leave, dirs_exist_ok=True)
         elif p.suffix in (".csv", ".safetensors", ".json", ".bib"):
             shutil.copy2(p, folder)
     return folder / notebook.name
@@ -269,45 +269,70 @@ class Notebook:
         self.page.screenshot(path=str(path))
 
 
+READY = """() => { const w = window.jupyterapp.shell.currentWidget;
+    return w && w.sessionContext && w.sessionContext.ready.then(
+        () => !!w.sessionContext.session && w.context.ready.then(() => true)) }"""
+
+
+def open_page(browser, url, timeout):
+    "A new tab on a notebook, its kernel ready, its console recorded."
+    page, console = browser.new_page(viewport={"width": 1280, "height": 1000}), []
+    page.set_default_timeout(timeout * 1000)
+
+    def heard(m):
+        if m.type == "error":
+            console.append(f"{m.text} {m.location.get('url', '')}")
+
+    page.on("console", heard)
+    page.on("pageerror", lambda e: console.append(f"uncaught: {e}"))
+    page.goto(url)
+    restored = "() => window.jupyterapp && window.jupyterapp.restored.then(() => true)"
+    page.wait_for_function(restored)
+    page.wait_for_function(READY)
+    return Notebook(page, console)
+
+
+def close_page(notebook):
+    "Close the tab and end its kernel."
+    end = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
+    with contextlib.suppress(Exception):
+        notebook.page.evaluate(end)
+    notebook.page.close()
+
+
+@contextlib.contextmanager
+def lab(env=None, timeout=120):
+    "One JupyterLab and one browser for several notebooks; yields open(notebook), which opens a copy."
+    from playwright.sync_api import sync_playwright
+
+    env = {"VIDIFFEDU_FAST": "1", **(env or {})}
+    debris = dict(prefix="vidiffedu-browser-", ignore_cleanup_errors=True)
+    arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
+    how = dict(executable_path=chromium(), headless=True, args=arguments)
+    with tempfile.TemporaryDirectory(**debris) as folder:
+        with server(folder, env=env, timeout=timeout) as url, sync_playwright() as play:
+            browser = play.chromium.launch(**how)
+
+            @contextlib.contextmanager
+            def open_one(notebook):
+                name = copy_for_test(notebook, pathlib.Path(folder)).name
+                opened = open_page(browser, f"{url}/lab/tree/{name}?reset", timeout)
+                try:
+                    yield opened
+                finally:
+                    close_page(opened)
+
+            try:
+                yield open_one
+            finally:
+                browser.close()
+
+
 @contextlib.contextmanager
 def open_notebook(notebook, env=None, timeout=120):
     "A copy of the notebook, open in JupyterLab with its kernel ready; VIDIFFEDU_FAST=1 makes chapters load their checkpoints."
-    from playwright.sync_api import sync_playwright
-
-    with tempfile.TemporaryDirectory(
-        prefix="vidiffedu-browser-", ignore_cleanup_errors=True
-    ) as folder:
-        copy = copy_for_test(notebook, pathlib.Path(folder))
-        with (
-            server(folder, env={"VIDIFFEDU_FAST": "1", **(env or {})}, timeout=timeout) as url,
-            sync_playwright() as play,
-        ):
-            browser = play.chromium.launch(
-                executable_path=chromium(),
-                headless=True,
-                args=["--no-sandbox", "--disable-dev-shm-usage"],
-            )
-            try:
-                page = browser.new_page(viewport={"width": 1280, "height": 1000})
-                page.set_default_timeout(timeout * 1000)
-                console = []
-                page.on(
-                    "console",
-                    lambda m: (
-                        m.type == "error"
-                        and console.append(f"{m.text} {m.location.get('url', '')}")
-                    ),
-                )
-                page.on("pageerror", lambda e: console.append(f"uncaught: {e}"))
-                page.goto(f"{url}/lab/tree/{copy.name}?reset")
-                page.wait_for_function(
-                    "() => window.jupyterapp && window.jupyterapp.restored.then(() => true)"
-                )
-                page.wait_for_function("""() => { const w = window.jupyterapp.shell.currentWidget;
-                    return w && w.sessionContext && w.sessionContext.ready.then(() => !!w.sessionContext.session && w.context.ready.then(() => true)) }""")
-                yield Notebook(page, console)
-            finally:
-                browser.close()
+    with lab(env, timeout) as open_one, open_one(notebook) as opened:
+        yield opened
 
 
 def main(argv=None):

@@ -3,9 +3,10 @@
     pytest                                                 every notebook, then tests/
     pytest nbs/03_paths.ipynb                              one notebook
     pytest "nbs/03_paths.ipynb::cell 7 · The bridge"       one cell, after the cells before it
-    pytest --slow                                          with the cells marked `#| slow`
+    pytest --slow                                          every training in full, and the cells marked `#| slow`
 
-A notebook runs in one shell inside pytest's process, in its own folder, as a fresh kernel would run it.
+Without --slow the environment says VIDIFFEDU_FAST=1, if it says nothing about it yet: chapters then take a
+few steps of their training and load the weights that come with the course. A notebook runs in one shell inside pytest's process, in its own folder, as a fresh kernel would run it.
 `n` in `cell n` is the number that Lab shows beside the cell after "run all". Cells marked `#| eval: false`
 are skipped. A cell also fails when an output cannot be drawn, when a thread or a library quietly asked for the
 network, and (at the notebook's end) when the run has changed the files of the repository.
@@ -32,11 +33,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_addoption(parser):
-    parser.addoption("--slow", action="store_true", help="also run the cells marked `#| slow`")
+    text = "train for real (VIDIFFEDU_FAST=0), and run the cells marked `#| slow` too"
+    parser.addoption("--slow", action="store_true", help=text)
 
 
 def pytest_configure(config):
-    "One notebook stays on one worker, and the workers share the cores."
+    "Short trainings unless --slow; one notebook stays on one worker; the workers share the cores."
+    os.environ.setdefault("VIDIFFEDU_FAST", "0" if config.getoption("--slow") else "1")
     if getattr(config.option, "dist", "no") == "load":
         config.option.dist = "loadfile"
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0))

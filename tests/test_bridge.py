@@ -4,22 +4,46 @@ As in test_whole_clips: the exact Gaussian denoiser is affine and so are the sam
 Run on zeros and on every unit vector, its mean and covariance are known without sampling; what remains is the error of the steps and of the start."""
 
 import math
+from functools import partial
+from inspect import signature
+from pathlib import Path
 
 import pytest
 import torch
 from unit_noise import law
 
-from vidiffedu.bridge import CVP, NextFrame, ScaledInput, edm_step, from_known, matched_times
+from vidiffedu import bridge
+from vidiffedu.bridge import CVP, NextFrame, matched_times
 from vidiffedu.core import complaint, expand, seeded
 from vidiffedu.data import turning_leaf
-from vidiffedu.denoise import FromNoise, FromScore, Preconditioned, to_noise, to_score
+from vidiffedu.denoise import (
+    FromNoise,
+    FromScore,
+    FromV,
+    FromVelocity,
+    Preconditioned,
+    ScaledInput,
+    to_noise,
+    to_score,
+    to_v,
+    to_velocity,
+)
 from vidiffedu.nets import JoinedUNet
 from vidiffedu.oracle import GaussianClips, Mixture
-from vidiffedu.paths import VE, VP, Bridge, Cosine
-from vidiffedu.sample import ddpm_step, sample, sde_step
+from vidiffedu.paths import VE, VP, Bridge, Cosine, Schedule
+from vidiffedu.sample import (
+    ddim_step,
+    ddpm_step,
+    edm_step,
+    from_estimate,
+    from_guess,
+    sample,
+    sde_step,
+)
 from vidiffedu.times import even_noise, grid
 from vidiffedu.train import fit, load_weights, save_weights
 
+CHECKPOINTS = Path(__file__).resolve().parents[1] / "nbs" / "checkpoints"
 PATHS = {
     "VP": VP(),
     "VE": VE(0.001, 50.0),
@@ -66,7 +90,7 @@ def test_forecast_returns_the_joint_law_of_the_frames_to_come(world, past, name,
 
 def test_the_default_at_100_steps_by_plain_sampling(world, past):
     "The same with ordinary draws in float32: what a user gets."
-    n = 8_000
+    n = 3_000
     model = exact(world, Bridge())
     x = model.forecast(past.float(), 1, n_samples=n, steps=100, generator=seeded(0))[:, 0].flatten(
         1
@@ -97,37 +121,31 @@ def test_heun_in_sigma_is_of_order_two_where_heun_in_time_is_lost(monkeypatch):
 
 @pytest.mark.parametrize("name", ["Bridge", "VP"])
 def test_wrapped_networks_forecast_as_the_estimate_does(name):
-    "Networks that predict the noise, the score or EDM's mixture, all exact: the same future from the same noise."
+    "Networks that predict noise, score, velocity, v or EDM's mixture, all exact: the same future from the same noise."
     fork, path = turning_leaf(12, generator=seeded(0)), PATHS[name]
     estimate = Mixture(fork.outcomes.double(), [0.7, 0.3]).next_frame_denoiser(path)
     past = fork.past.double()
 
-    def noise_net(x_t, t, past):
-        return to_noise(path, x_t, estimate(x_t, t, past), t, past[:, -1:])
-
-    def score_net(x_t, t, past):
-        return to_score(path, x_t, estimate(x_t, t, past), t, past[:, -1:])
+    def says(convert):  # a network that predicts what `convert` makes of the exact estimate
+        return lambda x_t, t, past: convert(path, x_t, estimate(x_t, t, past), t, past[:, -1:])
 
     def edm_net(scaled, log_sigma4, past):
         sd, sigma = 0.5, expand((4 * log_sigma4).exp(), scaled)
         u = scaled * (sigma**2 + sd**2).sqrt()
-        x_hat = estimate(
-            expand(path.a(t := path.time_at(sigma[..., 0, 0, 0])), u) * u
-            + expand(path.b(t), u) * past[:, -1:],
-            t,
-            past,
-        )
+        t = path.time_at(sigma[..., 0, 0, 0])
+        x_t = expand(path.a(t), u) * u + expand(path.b(t), u) * past[:, -1:]
+        x_hat = estimate(x_t, t, past)
         return (x_hat - sd**2 / (sd**2 + sigma**2) * u) * (sigma**2 + sd**2).sqrt() / (sigma * sd)
 
+    pairs = {FromNoise: says(to_noise), FromScore: says(to_score), Preconditioned: edm_net}
+    if name == "VP":  # a flow's velocity keeps no digits at the far end of a bridge
+        pairs[FromV] = says(lambda p, x_t, x_hat, t, y: to_v(p, x_t, x_hat, t))
+        pairs[FromVelocity] = says(to_velocity)
     model = CVP if name == "Bridge" else NextFrame
     wanted = model(estimate, path).forecast(past, 1, generator=seeded(1))
-    for net, wrap in ((noise_net, FromNoise), (score_net, FromScore), (edm_net, Preconditioned)):
-        torch.testing.assert_close(
-            model(net, path, wrap=wrap).forecast(past, 1, generator=seeded(1)),
-            wanted,
-            atol=1e-4,
-            rtol=0.0,
-        )
+    for wrapper, net in pairs.items():
+        found = model(wrapper(net, path), path).forecast(past, 1, generator=seeded(1))
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0.0)
 
 
 def test_a_bridge_and_vp_forecast_alike_from_one_scaled_network():
@@ -143,15 +161,15 @@ def test_a_bridge_and_vp_forecast_alike_from_one_scaled_network():
             1,
             2,
             generator=seeded(3),
-            start=from_known if model is CVP else start_around_y,
+            start=from_guess if model is CVP else start_around_y,
         )
         for model, path in ((CVP, Bridge()), (NextFrame, VP()))
     ]
     torch.testing.assert_close(*futures, atol=1e-3, rtol=0.0)
 
 
-def start_around_y(denoise, path, y, t, generator=None):
-    return path.perturb(y, t, generator=generator)[0]
+def start_around_y(denoise, path, guess, t, y=None, generator=None):
+    return path.perturb(guess, t, generator=generator)[0]
 
 
 def test_training_reaches_its_own_frames_only():
@@ -204,22 +222,12 @@ def test_a_path_that_is_no_bridge_is_refused(path):
     assert type(path).__name__ in complaint(CVP, None, path)
 
 
-def test_bad_numbers():
-    model = exact(GaussianClips(3, size=1), Bridge())
-    past = torch.zeros(1, 2, 1, 1, 1)
-    assert complaint(model.forecast, past, 1, steps=0).startswith("steps")
-    assert complaint(model.forecast, past, 0).startswith("n_frames")
-    assert complaint(model.forecast, past, 1, steps=1, timetable=grid).startswith("steps")
-    assert complaint(model.loss, past[:, :1]).startswith("clip")
-    assert complaint(ScaledInput, None, Bridge(), sigma_data=-1.0).startswith("sigma_data")
-
-
 def test_clip_bounds_every_estimate_and_steps_are_what_they_say():
     calls = []
     model = CVP(lambda x_t, t, past: calls.append(t) or 3 + 0 * x_t)
     past = torch.zeros(2, 1, 1, 2, 2)
     out = model.forecast(
-        past, 2, steps=7, step=ddpm_step, start=from_known, clip=(-1.0, 1.0), generator=seeded(0)
+        past, 2, steps=7, step=ddpm_step, start=from_guess, clip=(-1.0, 1.0), generator=seeded(0)
     )
     assert torch.equal(out, torch.ones(1, 2, 2, 1, 2, 2)) and len(calls) == 14
     assert all(t.shape == (2, 1) for t in calls)
@@ -268,9 +276,318 @@ def test_the_brownian_version_is_right_in_the_limit(monkeypatch):
         mean, cov = law(
             monkeypatch,
             lambda rows: model.forecast(
-                past, 1, rows, steps=n, step=sde_step, timetable=grid, start=from_known
+                past, 1, rows, steps=n, step=sde_step, timetable=grid, start=from_guess
             )[:, 0],
             n + 1,
         )
         stds.append(float(cov) ** 0.5 / 0.8)  # √(1 - ρ²)
     assert stds == sorted(stds) and 0.99 < stds[-1] < 1.003 and abs(float(mean) - 0.3) < 0.1
+
+
+# ---------------------------------------------------------------- what the network is shown, what it is scored on
+
+
+def constant_clip(*values, n=1, size=128):
+    "A clip whose frames are even: n clips of len(values) frames, size x size pixels."
+    frames = torch.tensor(values, dtype=torch.float64)[None, :, None, None, None]
+    return frames.expand(n, len(values), 1, size, size)
+
+
+def at(t):
+    "Training times that are all t."
+    return lambda b, f, generator=None, device=None: torch.full((b, f), t, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("context", [None, 2])
+def test_training_noises_the_last_frame_towards_the_one_before_it(context):
+    "x_t has mean a x + b y and spread c, with y the *last* past frame: even frames, 16,384 pixels."
+    seen, t, k = [], 0.6, 2**-0.5
+    a, c = 1 - t, -k * (1 - t) * math.log(1 - t)
+    model = CVP(
+        lambda x_t, t, past: seen.append((x_t, t, past)) or x_t, context=context, times=at(t)
+    )
+    model.loss(constant_clip(-0.9, 0.7, 0.1), seeded(0))
+    ((x_t, times, past),) = seen
+    assert torch.equal(times, torch.full((1, 1), t, dtype=torch.float64))
+    assert past.shape == (1, 2, 1, 128, 128)
+    assert past[0, :, 0, 0, 0].tolist() == [-0.9, 0.7]
+    assert abs(x_t.mean() - (a * 0.1 + t * 0.7)) < 5 * c / 128
+    assert abs(x_t.std() / c - 1) < 5 / (2 * 128**2) ** 0.5
+
+
+def test_the_loss_of_a_denoiser_that_hands_back_what_it_sees():
+    "x̂ = x_t: (a x + b y - x)² + c², times the weight."
+    t, k = 0.3, 0.5
+    c = -k * (1 - t) * math.log(1 - t)
+    exact = (t * (0.7 - 0.1)) ** 2 + c**2
+    spread = (2 * c**4 + 4 * c**2 * (t * 0.6) ** 2) ** 0.5
+    for weight, factor in ((None, 1), (lambda t: 10 * t, 3)):
+        model = CVP(lambda x_t, t, past: x_t, Bridge(k), times=at(t), weight=weight)
+        loss = float(model.loss(constant_clip(-0.9, 0.7, 0.1), seeded(0)))
+        assert abs(loss - factor * exact) < 5 * factor * spread / 128
+
+
+def test_every_frame_with_enough_before_it_is_a_target():
+    "A denoiser that draws the line through its past: the loss is the mean over all windows of what it misses."
+    clip = torch.tensor([0.0, 0.1, 0.3, -0.2, 0.5])
+    line = lambda x_t, t, past: 2 * past[:, -1:] - past[:, -2:-1]
+    misses = (clip[2:] - (2 * clip[1:-1] - clip[:-2])).square()
+    frames = clip[None, :, None, None, None].expand(2, 5, 3, 2, 2)
+    for model in (CVP(line, context=2), NextFrame(line, context=2)):
+        torch.testing.assert_close(model.loss(frames, seeded(0)), misses.mean())
+    torch.testing.assert_close(NextFrame(line).loss(frames, seeded(0)), misses[-1])  # all but one
+
+
+def test_windows_of_different_clips_are_not_mixed():
+    clip = torch.rand(3, 4, 2, 5, 6, generator=seeded(0))
+    past, x = bridge.next_frames(clip, 2)
+    assert past.shape == (6, 2, 2, 5, 6) and x.shape == (6, 1, 2, 5, 6)
+    for i in range(3):
+        for j in range(2):
+            assert torch.equal(past[2 * i + j], clip[i, j : j + 2])
+            assert torch.equal(x[2 * i + j, 0], clip[i, j + 2])
+
+
+def test_training_times_are_uniform_and_one_for_every_window():
+    seen, n = [], 4000
+    model = NextFrame(lambda x_t, t, past: seen.append(t) or x_t, context=1)
+    model.loss(torch.zeros(n, 3, 1, 1, 1), seeded(0))
+    (t,) = seen
+    assert t.shape == (2 * n, 1)
+    for level in (0.1, 0.5, 0.9):
+        wrong = abs((t < level).double().mean() - level)
+        assert wrong < 5 * (level * (1 - level) / (2 * n)) ** 0.5
+    of_one = t.view(n, 2)
+    assert abs(torch.corrcoef(of_one.T)[0, 1]) < 5 / n**0.5
+
+
+def test_matched_times_on_any_path_dtype_and_size():
+    "Kept by the default dtype, in [0, 1), and piled up at σ = top as often as the other path is above it."
+    n, top = 50_000, 2.0
+    for path, like in ((Bridge(), VP()), (VP(), Bridge()), (Cosine(), VE()), (Bridge(), Cosine())):
+        t = matched_times(path, like, top)(n, 2, generator=seeded(0))
+        assert t.shape == (n, 2) and t.dtype == torch.get_default_dtype()
+        assert 0 <= t.min() and t.max() < 1
+        above = 1 - float(like.time_at(torch.tensor(top)))
+        piled = (path.sigma(t.double()) > 0.99 * top).double().mean()
+        near = 1 - float(like.time_at(torch.tensor(0.99 * top)))
+        assert above - 0.02 < piled < near + 0.02
+    assert signature(matched_times).parameters["top"].default == 10.0
+
+
+# ---------------------------------------------------------------- what a forecast starts from, and how it goes on
+
+
+def spy(answer):
+    "A denoiser that always says `answer`, and what it has been shown."
+    seen = []
+
+    def denoise(x_t, t, past):
+        seen.append((x_t, t, past))
+        return torch.full_like(x_t, answer)
+
+    return denoise, seen
+
+
+@pytest.mark.parametrize("start", [None, from_guess, from_estimate])
+def test_a_forecast_starts_where_it_says(start):
+    "Around the known frame: mean a y + b y = y. Around the estimate m, by default: a m + b y. Both with the spread c."
+    top, y, m, k = 1.5, -0.6, 0.8, 2**-0.5
+    t = 1 - math.exp(-top / k)
+    c = top * (1 - t)
+    denoise, seen = spy(m)
+    how = dict(timetable=even_noise(Bridge(), knee=0.1, top=top), generator=seeded(0), steps=3)
+    how |= {} if start is None else {"start": start}
+    CVP(denoise).forecast(constant_clip(0.3, y), 1, step=ddim_step, **how)
+    centres = [y, y, (1 - t) * m + t * y] if start is not from_guess else [y, y]
+    for (x_t, time, past), centre in zip(seen, centres[:1] + centres[2:]):
+        assert abs(float(time) - t) < 1e-12 and time.shape == (1, 1)
+        assert past[0, :, 0, 0, 0].tolist() == [0.3, y]
+        assert abs(x_t.mean() - centre) < 5 * c / 128
+        assert abs(x_t.std() / c - 1) < 5 / (2 * 128**2) ** 0.5
+    if start is not from_guess:  # the second start draws noise of its own
+        z = torch.stack([(x_t - x_t.mean()).flatten() for x_t, _, _ in seen[:2]])
+        assert abs(torch.corrcoef(z)[0, 1]) < 5 / 128
+    assert len(seen) == 3 + (start is not from_guess)
+
+
+def test_the_default_is_25_steps_of_heun_even_in_log_sigma_from_ten():
+    "The noise levels at which the network is asked: asinh(σ / 0.1) falls evenly, from σ = 10."
+    for model, path in ((CVP, Bridge()), (NextFrame, VP())):
+        denoise, seen = spy(0.0)
+        model(denoise, path).forecast(constant_clip(0.1, 0.2, size=2), 1, generator=seeded(0))
+        times = torch.cat([t for _, t, _ in seen]).flatten()
+        sigma = path.sigma(times.unique()).sort(descending=True).values
+        assert len(seen) == 50 and len(sigma) == 25
+        torch.testing.assert_close(sigma[0], torch.tensor(10.0).double(), rtol=1e-6, atol=0)
+        steps = torch.asinh(sigma / 0.1).diff()
+        whole = -math.asinh(100.0) / 25
+        torch.testing.assert_close(steps, torch.full_like(steps, whole), rtol=1e-4, atol=0)
+
+
+def test_a_timetable_that_begins_without_noise_is_entered_at_its_second_row():
+    denoise, seen = spy(0.0)
+    CVP(denoise).forecast(
+        constant_clip(0.1, size=2), 1, steps=4, timetable=grid, step=ddim_step, start=from_guess
+    )
+    assert [float(t) for _, t, _ in seen] == [0.75, 0.5, 0.25]
+    for shape in ((4,), (4, 1, 1)):  # rows of other shapes that `sample` takes
+        rows = torch.tensor([1.0, 0.75, 0.5, 0.0]).view(shape)
+        out = CVP(denoise).forecast(constant_clip(0.1, size=2), 1, timetable=lambda n, f: rows)
+        assert out.shape == (1, 1, 1, 1, 2, 2)
+
+
+def test_steps_start_and_step_reach_the_sampler():
+    "Each is called with what it needs: y is the last known frame."
+    past, calls = constant_clip(0.1, 0.4, size=2), []
+
+    def start(denoise, path, guess, t, y=None, generator=None):
+        assert torch.equal(guess, past[:, -1:]) and torch.equal(y, guess) and generator is g
+        calls.append("start")
+        return from_guess(denoise, path, guess, t, y, generator)
+
+    def step(path, x_t, x_hat, t, s, y=None, generator=None, **how):
+        assert torch.equal(y, past[:, -1:]) and generator is g
+        calls.append("step")
+        return ddim_step(path, x_t, x_hat, t, s, y=y, generator=generator)
+
+    g = seeded(0)
+    CVP(spy(0.0)[0]).forecast(past, 1, steps=6, step=step, start=start, generator=g)
+    assert calls == ["start"] + 6 * ["step"]
+
+
+def test_long_futures_look_back_on_the_newest_frames():
+    "A denoiser that draws the line through the last two frames: the forecast is that line, whatever the window."
+    lengths = []
+
+    def line(x_t, t, past):
+        lengths.append(past.shape[1])
+        return 2 * past[:, -1:] - past[:, -2:-1]
+
+    past = constant_clip(0.9, -0.9, -0.5, -0.1, size=2)
+    for context, looks in ((2, {2}), (3, {3}), (None, {4, 5, 6})):
+        lengths.clear()
+        out = NextFrame(line, context=context).forecast(past, 3, steps=4, generator=seeded(0))
+        torch.testing.assert_close(
+            out[0, 0, :, 0, 0, 0], torch.tensor([0.3, 0.7, 1.1], dtype=torch.float64)
+        )
+        assert set(lengths) == looks  # without a context: all there are
+
+
+def test_a_step_of_heun_in_sigma_by_hand():
+    "x'' along u: the mean of the slopes at both ends, times the step in σ. An estimate that is affine in u makes it exact."
+    path, y = Bridge(), torch.full((1, 1, 1, 1, 1), -0.4, dtype=torch.float64)
+    s_t, s_s, u_t, g, m = 2.0, 0.8, 1.3, 0.25, 0.6
+    t, s = (path.time_at(torch.tensor([[v]], dtype=torch.float64)) for v in (s_t, s_s))
+    estimate = lambda x, t, y: m + g * ((x - expand(path.b(t), x) * y) / expand(path.a(t), x))
+    slope = lambda u, sigma: (u - (m + g * u)) / sigma
+    euler = u_t + (s_s - s_t) * slope(u_t, s_t)
+    heun = u_t + (s_s - s_t) * (slope(u_t, s_t) + slope(euler, s_s)) / 2
+    x_t = expand(path.a(t), y) * u_t + expand(path.b(t), y) * y
+    x_s = edm_step(path, x_t, estimate(x_t, t, y), t, s, y=y, denoise=estimate)
+    assert abs(float((x_s - path.b(s)[0, 0] * y) / path.a(s)[0, 0]) - heun) < 1e-9
+
+
+# ---------------------------------------------------------------- what is remembered, doors
+
+
+def test_the_buffer_is_written_only_when_it_changes(tmp_path):
+    "On a GPU a write is a wait. But what others write there (weights that are loaded) is noticed."
+    model, clip = NextFrame(lambda x_t, t, past: x_t), torch.zeros(2, 3, 1, 4, 4)
+    model.loss(clip)
+    assert model.trained_on.tolist() == [2, 1, 4, 4]
+    writes = model.trained_on._version
+    for _ in range(3):
+        model.loss(clip)
+    assert model.trained_on._version == writes
+    model.loss(clip[:, :2])
+    assert model.trained_on.tolist() == [1, 1, 4, 4]
+    save_weights(model, tmp_path / "w.safetensors")
+    model.loss(clip)
+    load_weights(model, tmp_path / "w.safetensors")
+    assert model.trained_on.tolist() == [1, 1, 4, 4]
+    model.loss(clip)
+    assert model.trained_on.tolist() == [2, 1, 4, 4]
+    model.eval().loss(clip[:, :2])
+    assert model.trained_on.tolist() == [2, 1, 4, 4]  # a loss in evaluation is no training
+
+
+LEAF = partial(JoinedUNet, frames=3, width=8)
+SHIPPED = {
+    "leaf_cvp_matched": lambda: CVP(ScaledInput(LEAF(), Bridge())),
+    "sprites_cvp_matched": lambda: CVP(ScaledInput(LEAF(), Bridge())),
+    "leaf_vp_estimate": lambda: NextFrame(LEAF(), VP()),
+}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_courses_weights_load(name):
+    model = load_weights(SHIPPED[name](), CHECKPOINTS / f"bridge_{name}.safetensors").eval()
+    assert model.trained_on.tolist() == [2, 1, 16, 16]
+    fork = turning_leaf(4, generator=seeded(0))
+    out = model.forecast(fork.past, 1, 2, steps=8, generator=seeded(1))
+    assert out.isfinite().all()
+    if name.startswith("leaf"):
+        apart = (fork.outcomes[:, 0] - fork.outcomes[:, 1]).square().mean()
+        assert fork.nearest(out)[1].mean() < 0.2 * apart
+
+
+class Flat(Schedule):
+    "x and y mixed half and half at all times, with noise: no bridge."
+
+    def a(self, t):
+        return 0.5 + 0 * t
+
+    def b(self, t):
+        return 0.5 + 0 * t
+
+    def c(self, t):
+        return t * (1 - t)
+
+
+@pytest.mark.parametrize("path", [Flat(), VP(), VE(), Cosine()], ids=lambda p: type(p).__name__)
+def test_cvp_takes_bridges_only(path):
+    assert complaint(CVP, None, path).startswith(f"path: got {type(path).__name__}")
+
+
+def test_pixels_are_checked_with_a_context_and_without():
+    clip = torch.zeros(2, 4, 1, 4, 4)
+    for context in (None, 1, 3):
+        for model in (
+            CVP(lambda x_t, t, past: x_t, context=context),
+            NextFrame(None, context=context),
+        ):
+            assert complaint(model.loss, clip + 7).startswith("clip: got values in [7, 7]")
+            assert complaint(model.loss, clip * math.nan).startswith("clip: got values")
+            assert complaint(model.loss, clip[0]).startswith("clip: got shape")
+            assert complaint(model.loss, clip.long()).startswith("clip: got torch.int64")
+
+
+def test_bad_input_is_one_line():
+    model = exact(GaussianClips(3, size=1), Bridge())
+    past = torch.zeros(1, 2, 1, 1, 1)
+    assert complaint(model.forecast, past, 1, steps=0).startswith("steps")
+    assert complaint(model.forecast, past, 1, steps=2.0).startswith("steps")
+    assert complaint(model.forecast, past, 0).startswith("n_frames")
+    assert complaint(model.forecast, past * math.nan, 1).startswith("past")
+    assert complaint(model.forecast, past, 1, steps=1, timetable=grid).startswith("steps: got 1")
+    assert complaint(model.loss, past[:, :1]).startswith("clip: got 1 frames, expected at least 2")
+    three = NextFrame(None, context=3)
+    assert complaint(three.loss, past).startswith("clip: got 2 frames, expected at least 4")
+    assert complaint(three.forecast, past, 1).startswith("past: got 2 frames, expected at least 3")
+    for context in (0, -1, 2.0, True):
+        assert complaint(NextFrame, None, context=context).startswith("context: got")
+    assert complaint(ScaledInput, None, Bridge(), sigma_data=-1.0).startswith("sigma_data")
+    assert complaint(matched_times, Bridge(), VP(), top=0.0).startswith("top: got 0.0")
+    narrow = NextFrame(lambda x_t, t, past: x_t[:, :, :1])
+    assert complaint(narrow.loss, torch.zeros(1, 2, 3, 4, 4)).startswith("denoise: got an estimate")
+
+
+def test_what_moved_and_what_is_gone_say_so():
+    for model in (CVP, NextFrame):
+        said = complaint(model, None, wrap=FromNoise)
+        assert said == f"wrap: got FromNoise, expected {model.__name__}(FromV(net, path), path)"
+    places = dict(ScaledInput="denoise", edm_step="sample", from_estimate="sample")
+    places["from_known"] = "sample.from_guess"
+    for name, place in places.items():
+        assert complaint(getattr, bridge, name).endswith(f"to vidiffedu.{place}")

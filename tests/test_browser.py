@@ -12,21 +12,25 @@ pytestmark = pytest.mark.skipif(reason is not None, reason=reason or "")
 
 # notebook, label of the slider (None: the first), keys pressed on it
 EXPLORERS = [
-    ("09_explore.ipynb", "p", ["ArrowRight", "ArrowLeft"]),
-    ("10_score.ipynb", None, ["ArrowRight", "ArrowRight"]),
-    ("11_bridge.ipynb", None, ["ArrowRight", "ArrowRight"]),
-    ("12_vector.ipynb", None, ["ArrowRight", "ArrowRight"]),
-    ("13_masks.ipynb", None, ["ArrowRight", "ArrowRight"]),
-    ("14_residual.ipynb", None, ["ArrowRight", "ArrowRight"]),
-    ("15_crps.ipynb", None, ["ArrowRight", "ArrowRight"]),
+    ("29_explorers.ipynb", "p", ["ArrowRight", "ArrowLeft"]),
+    ("explorers/score.ipynb", "q of the world", ["ArrowRight", "ArrowLeft"]),
+    ("explorers/bridge.ipynb", None, ["ArrowRight", "ArrowRight"]),
+    ("explorers/vector.ipynb", "clean frames", ["ArrowRight", "ArrowRight"]),
+    ("explorers/masks.ipynb", None, ["ArrowRight", "ArrowRight"]),
+    ("explorers/residual.ipynb", "forecaster", ["ArrowRight", "ArrowRight"]),
+    ("explorers/crps.ipynb", "members", ["ArrowRight", "ArrowRight"]),
 ]
 
 
+@pytest.fixture(scope="module")
+def lab():
+    with browser.lab() as open_one:
+        yield open_one
+
+
 @pytest.mark.parametrize("name, control, keys", EXPLORERS, ids=[e[0] for e in EXPLORERS])
-def test_explorer_answers_to_the_keyboard(name, control, keys, record_property):
-    if not (ROOT / "nbs" / name).is_file():
-        pytest.skip(f"nbs/{name} is not there")
-    with browser.open_notebook(ROOT / "nbs" / name) as nb:
+def test_explorer_answers_to_the_keyboard(name, control, keys, lab, record_property):
+    with lab(ROOT / "nbs" / name) as nb:
         nb.run_all(timeout=300)
         seen = [nb.picture()[0]]
         for key in keys:
@@ -54,7 +58,7 @@ def small(tmp_path, *sources):
     return path
 
 
-def test_the_harness_can_fail(tmp_path):
+def test_the_harness_can_fail(tmp_path, lab):
     "A dead control, a console error and a failing cell are each seen."
     path = small(
         tmp_path,
@@ -62,7 +66,7 @@ def test_the_harness_can_fail(tmp_path):
         "s = w.FloatSlider(description='dead'); p = w.Image(value=png(np.zeros((4, 4)), 8)); p.add_class('vidiffedu-picture')\n"
         "r = w.VBox([s, p]); r.add_class('vidiffedu-explorer'); r",
     )
-    with browser.open_notebook(path) as nb:
+    with lab(path) as nb:
         nb.run_all(timeout=60)
         with pytest.raises(AssertionError, match="did not change"):
             nb.move("dead", timeout=1.5)

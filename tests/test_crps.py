@@ -1,34 +1,24 @@
-"""Chapter 6 across its cells: the scores against their definitions, other implementations, and the symmetries that they must have."""
+"""The scores against their definitions, and the symmetries that they must have."""
 
 import math
-import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
-from vidiffedu.core import complaint, seeded
+from vidiffedu import crps as module
+from vidiffedu.core import complaint, expand, seeded
 from vidiffedu.crps import (
-    I3D,
-    RandomFeatures,
-    _portions,
-    _same,
     crps,
     crps_gaussian,
-    feature_distance,
-    frechet_distance,
-    judge_forecast,
-    load_i3d,
-    load_lpips,
-    lpips_distance,
-    psnr,
+    energy_score,
+    in_float64,
+    judge_fill,
     rank_histogram,
     spread_skill,
-    ssim,
-    video_features,
 )
-from vidiffedu.masks import _fair_crps
 
 
 def draw(*shape, dtype=torch.float64, seed=0):
@@ -38,7 +28,9 @@ def draw(*shape, dtype=torch.float64, seed=0):
 
 
 def definition(samples, target):
-    "The integral of (F - step)², exactly: both are constant between neighbouring values. samples (s n), target (n), float64."
+    """The integral of (F - step)², exactly: both are constant between neighbouring values.
+
+    samples (s n), target (n), float64."""
     values = torch.cat([samples, target[None]]).sort(0).values
     F_hat = (samples[:, None] <= values[:-1]).double().mean(0)
     return ((F_hat - (target <= values[:-1]).double()) ** 2 * values.diff(dim=0)).sum(0)
@@ -46,19 +38,17 @@ def definition(samples, target):
 
 # ---------------------------------------------------------------- CRPS
 
+KINDS = [torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
-@pytest.mark.parametrize(
-    "dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str
-)
-@pytest.mark.parametrize("s", [1, 2, 3, 7, 100, 257, 300])
+
+@pytest.mark.parametrize("dtype", KINDS, ids=str)
+@pytest.mark.parametrize("s", [1, 2, 3, 7, 33, 100, 257, 300])
 def test_crps_is_the_integral(s, dtype):
     X, x = draw(s, 50, dtype=dtype), draw(50, dtype=dtype, seed=1)
     got, want = crps(X, x), definition(X.double(), x.double())
     assert got.dtype == torch.promote_types(dtype, torch.float32)
-    if dtype == torch.uint8:
-        assert torch.equal(
-            got, want.mul(s * s).round().div(s * s).float()
-        )  # a whole number over s², rounded once
+    if dtype == torch.uint8:  # a whole number over s², rounded once
+        assert torch.equal(got, want.mul(s * s).round().div(s * s).float())
     else:
         assert_close(got.double(), want, rtol=0, atol=1e-12 if dtype == torch.float64 else 2e-6)
 
@@ -67,31 +57,31 @@ def test_bytes_are_exact_where_float32_would_not_be():
     X = 255 * draw(601, 40, dtype=torch.uint8).div(128, rounding_mode="floor")  # black and white
     x = torch.ones(40, dtype=torch.uint8)
     white = (X == 255).sum(0)
-    assert torch.equal(
-        crps(X, x), ((601 - white) ** 2 + 254 * white**2).double().div(601**2).float()
-    )  # (1) by hand: F is constant from 0 to 255
+    # the integral by hand: F is constant from 0 to 255
+    want = ((601 - white) ** 2 + 254 * white**2).double().div(601**2).float()
+    assert torch.equal(crps(X, x), want)
     assert (254 * white**2).max() > 2**24
 
 
+SHAPES = [
+    ((4, 300_000), 0),
+    ((300_000, 4), 1),
+    ((500, 4, 600), 1),
+    ((2, 3, 4, 50_000), -2),
+    ((3, 2, 5, 1), 2),
+]
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
-@pytest.mark.parametrize(
-    "shape, dim",
-    [
-        ((4, 300_000), 0),
-        ((300_000, 4), 1),
-        ((500, 4, 600), 1),
-        ((2, 3, 4, 50_000), -2),
-        ((3, 2, 5, 1), 2),
-    ],
-)
+@pytest.mark.parametrize("shape, dim", SHAPES)
 @pytest.mark.parametrize("fair", [False, True])
 def test_any_axis_in_any_portion_and_either_library(shape, dim, dtype, fair):
     X = draw(*shape, dtype=dtype)
-    x = draw(*(n for i, n in enumerate(shape) if i != dim % len(shape)), dtype=dtype, seed=1)
+    rest = [n for i, n in enumerate(shape) if i != dim % len(shape)]
+    x = draw(*rest, dtype=dtype, seed=1)
     first, s = X.movedim(dim, 0).double(), shape[dim]
-    want = (first - x.double()).abs().mean(0) - (first[:, None] - first).abs().sum((0, 1)) / (
-        2 * s * (s - fair)
-    )
+    pairs = (first[:, None] - first).abs().sum((0, 1))
+    want = (first - x.double()).abs().mean(0) - pairs / (2 * s * (s - fair))
     got = crps(X, x, dim=dim, fair=fair)
     assert_close(got.double(), want, rtol=0, atol=2e-5 if dtype == torch.uint8 else 1e-6)
     through_numpy = crps(X.numpy(), x.numpy(), dim=dim, fair=fair)
@@ -104,48 +94,61 @@ def test_any_axis_in_any_portion_and_either_library(shape, dim, dtype, fair):
 def test_portions_are_small_and_cover_everything():
     for shape in ((1, 100, 200_000), (70_000, 100, 3), (5, 10**6, 2), (1, 1, 1)):
         x, y = torch.empty(()).expand(shape), torch.empty(()).expand(shape[0], shape[2])
-        parts = [members.shape for members, _ in _portions(x, y)]
+        parts = [members.shape for members, _ in module._portions(x, y)]
         assert sum(n for _, n in parts) == y.numel()
         assert all(s * n <= max(2**19, s) for s, n in parts)
+
+
+@pytest.mark.parametrize("s", [2, 3, 10])
+def test_fair_and_plain_have_their_means(s):
+    "Perfect normal forecasts: the fair score's mean is 1/sqrt(pi), the plain one's (1 + 1/s) of it."
+    X, x = draw(s, 200_000, seed=s), draw(200_000, seed=100 + s)
+    for fair, want in ((True, 1.0), (False, 1 + 1 / s)):
+        score = crps(X, x, fair=fair)
+        assert abs(score.mean() - want / math.pi**0.5) < 5 * score.std() / 200_000**0.5
 
 
 def test_members_have_no_order_and_the_unit_is_the_pixels():
     X, x = draw(20, 400), draw(400, seed=1)
     mixed = X[torch.randperm(20, generator=seeded(2))]
     assert_close(crps(mixed, x), crps(X, x), rtol=0, atol=1e-14)
-    assert_close(
-        crps(-3 * X + 5, -3 * x + 5, fair=True), 3 * crps(X, x, fair=True), rtol=0, atol=1e-13
-    )
+    moved, want = crps(-3 * X + 5, -3 * x + 5, fair=True), 3 * crps(X, x, fair=True)
+    assert_close(moved, want, rtol=0, atol=1e-13)
     X8, x8 = draw(20, 400, dtype=torch.uint8), draw(400, dtype=torch.uint8, seed=1)
     assert torch.equal(crps(X8.flip(0), x8), crps(X8, x8))
     assert torch.equal(crps(255 - X8, 255 - x8), crps(X8, x8))
+    assert_close(crps(X8, x8), crps(X8.float(), x8.float()), rtol=1e-5, atol=1e-4)
 
 
 def test_what_is_given_is_left_alone():
+    before = torch.get_num_threads()
     for dtype in (torch.uint8, torch.float32):
         for shape in ((1, 9), (9, 1), (9, 30)):
             X, x = draw(*shape, dtype=dtype), draw(shape[1], dtype=dtype, seed=1)
-            before = X.clone(), x.clone()
+            same = X.clone(), x.clone()
             crps(X, x)
             rank_histogram(X, x)
-            assert torch.equal(X, before[0]) and torch.equal(x, before[1])
+            energy_score(X, x)
+            assert torch.equal(X, same[0]) and torch.equal(x, same[1])
+    complaint(crps, torch.full((2, 3), math.nan), torch.zeros(3))
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("fair", [False, True])
 def test_gradients(fair):
     X, x = draw(5, 6).requires_grad_(), draw(6, seed=1).requires_grad_()
     assert torch.autograd.gradcheck(lambda X, x: crps(X, x, fair=fair), (X, x))
-    mu, sigma = draw(6, seed=2).requires_grad_(), draw(6, seed=3).abs().add(0.1).requires_grad_()
-    score = crps_gaussian(mu, sigma, x)
-    slopes = torch.autograd.grad(score.sum(), (mu, sigma))
+    V, v = draw(4, 3, 5).requires_grad_(), draw(3, 5, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda V, v: energy_score(V, v, fair=fair), (V, v))
+
+
+def test_gradients_of_the_closed_form():
+    mu, x = draw(6, seed=2).requires_grad_(), draw(6, seed=1)
+    sigma = draw(6, seed=3).abs().add(0.1).requires_grad_()
+    slopes = torch.autograd.grad(crps_gaussian(mu, sigma, x).sum(), (mu, sigma))
     z = ((x - mu) / sigma).detach()
     assert_close(slopes[0], 1 - 2 * torch.special.ndtr(z))
     assert_close(slopes[1], 2 * torch.exp(-(z**2) / 2) / (2 * math.pi) ** 0.5 - math.pi**-0.5)
-
-
-def test_it_agrees_with_chapter_4():
-    X, x = draw(8, 3, 4, 1, 6, 6), draw(3, 4, 1, 6, 6, seed=1)
-    assert_close(crps(X, x, fair=True), _fair_crps(X, x))
 
 
 def test_a_large_normal_ensemble_approaches_the_closed_form():
@@ -154,20 +157,86 @@ def test_a_large_normal_ensemble_approaches_the_closed_form():
     for x in (-2.0, 0.0, 0.7):
         got = crps(0.3 + 2 * quantiles[:, None], torch.tensor([x], dtype=torch.float64))
         assert abs(float(got) - float(crps_gaussian(0.3, 2.0, x))) < 1e-4
-    assert (
-        abs(float(crps_gaussian(0.0, 1e-300, 2.0)) - 2) < 1e-12
-        and float(crps_gaussian(1.0, 0.0, 1.0)) < 1e-300
-    )
+    assert abs(float(crps_gaussian(0.0, 1e-300, 2.0)) - 2) < 1e-12
+    assert float(crps_gaussian(1.0, 0.0, 1.0)) < 1e-300
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
 def test_a_gpu_agrees(dtype):
     X, x = draw(20, 3, 5000, dtype=dtype), draw(3, 5000, dtype=dtype, seed=1)
-    got = crps(X.cuda(), x.cuda(), fair=True)
-    assert got.is_cuda
-    assert_close(got.cpu(), crps(X, x, fair=True), rtol=1e-5, atol=1e-5)
+    for score in (crps, energy_score):
+        got = score(X.cuda(), x.cuda(), fair=True)
+        assert got.is_cuda
+        assert_close(got.cpu(), score(X, x, fair=True), rtol=1e-5, atol=1e-4)
     assert_close(rank_histogram(X.cuda(), x.cuda()).cpu(), rank_histogram(X, x))
+    for got, want in zip(spread_skill(X.cuda(), x.cuda()), spread_skill(X, x)):
+        assert_close(got.cpu(), want)
+
+
+def test_apples_gpus_are_spared_float64():
+    apple = SimpleNamespace(device=SimpleNamespace(type="mps"), cpu=lambda: torch.ones(2))
+    assert in_float64(apple).dtype == torch.float64  # an attribute `double` would be missed
+    assert in_float64(torch.ones(2, dtype=torch.int64)).dtype == torch.float64
+
+
+# ---------------------------------------------------------------- energy score
+
+
+def energy_definition(X, x, fair):
+    "Equation 9 pair by pair: X (s d), x (d)."
+    s = len(X)
+    near = sum((a - x).square().sum().sqrt() for a in X) / s
+    apart = sum((a - b).square().sum().sqrt() for a in X for b in X) / (s * (s - fair))
+    return near - apart / 2
+
+
+@pytest.mark.parametrize("fair", [False, True])
+@pytest.mark.parametrize("dim, batch", [(0, 1), (1, 2), (-1, 0), (2, 1)])
+def test_energy_pair_by_pair_along_any_axis(dim, batch, fair):
+    shape = (3, 2, 4, 5)
+    x = draw(*shape, seed=1)
+    X = draw(6, *shape).movedim(0, dim)
+    got = energy_score(X, x, dim=dim, fair=fair, batch=batch)
+    assert got.shape == shape[:batch]
+    clips = X.movedim(dim, 0).reshape(6, math.prod(shape[:batch]), -1)
+    flat = x.reshape(math.prod(shape[:batch]), -1)
+    want = [energy_definition(clips[:, i], flat[i], fair) for i in range(len(flat))]
+    assert_close(got.flatten(), torch.stack(want))
+    assert np.allclose(energy_score(X.numpy(), x.numpy(), dim, fair, batch), got.numpy())
+
+
+def test_energy_of_single_numbers_is_the_crps():
+    X, x = draw(7, 3000), draw(3000, seed=1)
+    for fair in (False, True):
+        assert_close(energy_score(X, x, fair=fair), crps(X, x, fair=fair))
+    assert_close(
+        energy_score(X[:, :12].view(7, 3, 4), x[:12].view(3, 4), batch=2).flatten(), crps(X, x)[:12]
+    )
+
+
+@pytest.mark.parametrize("s", [2, 10])
+def test_energy_has_its_mean_in_five_dimensions(s):
+    "A perfect N(0, 1)^d forecast: Γ((d + 1)/2) / Γ(d/2) if fair, (1 + 1/s) of it if plain."
+    d, n = 5, 40_000
+    X, x = draw(s, n, d, seed=s), draw(n, d, seed=50 + s)
+    want = math.gamma((d + 1) / 2) / math.gamma(d / 2)
+    for fair, times in ((True, 1.0), (False, 1 + 1 / s)):
+        score = energy_score(X, x, fair=fair)
+        assert abs(score.mean() - times * want) < 5 * score.std() / n**0.5
+
+
+def test_energy_does_not_see_a_rotation_but_sees_correlation():
+    X, x, Q = draw(6, 40, 5), draw(40, 5, seed=1), torch.linalg.qr(draw(5, 5, seed=2)).Q
+    assert_close(energy_score(X @ Q, x @ Q), energy_score(X, x))
+    X8 = draw(6, 3, 4, dtype=torch.uint8)
+    exact = energy_score(X8.double(), X8[0].double())
+    assert_close(energy_score(X8, X8[0]).double(), exact, rtol=1e-5, atol=1e-4)
+    together = draw(2000, 1, seed=3).expand(-1, 5)  # five equal numbers a clip
+    alone = draw(10, 2000, 5, seed=4)
+    right = energy_score(draw(10, 2000, 1, seed=5).expand(-1, -1, 5), together, fair=True)
+    worse = energy_score(alone, together, fair=True) - right
+    assert worse.mean() > 5 * worse.std() / 2000**0.5
 
 
 # ---------------------------------------------------------------- calibration
@@ -186,6 +255,12 @@ def test_ranks_one_by_one(dtype):
     assert np.allclose(rank_histogram(X.movedim(0, -1).numpy(), x.numpy(), dim=-1), want)
 
 
+def test_ranks_of_many_portions_add_up():
+    X, x = draw(9, 300_000, dtype=torch.float32), draw(300_000, dtype=torch.float32, seed=1)
+    ranks = (X < x).sum(0)  # no ties
+    assert_close(rank_histogram(X, x), torch.bincount(ranks, minlength=10).double())
+
+
 def test_spread_skill_one_by_one():
     X, x = draw(7, 60), draw(60, seed=1)
     order = np.argsort(np.var(X[::2].numpy(), axis=0, ddof=1), kind="stable")
@@ -196,230 +271,122 @@ def test_spread_skill_one_by_one():
         assert np.isclose(error[k] ** 2, ((half.mean(0) - x.numpy()[i]) ** 2).mean())
 
 
-# ---------------------------------------------------------------- distances between crowds
+def test_a_calibrated_ensemble_lies_on_the_diagonal():
+    n = 60_000
+    scale = torch.linspace(0.2, 3, n, dtype=torch.float64)
+    spread, error = spread_skill(scale * draw(8, n), scale * draw(n, seed=1), bins=4)
+    assert ((error / spread - 1).abs() < 5 * (0.5 / (n / 4)) ** 0.5 * 2).all()
 
 
-def law(d, rank, seed):
-    A = draw(d, rank, seed=seed)
-    return draw(d, seed=seed + 1), A @ A.T / rank
+# ---------------------------------------------------------------- a judge for completions
 
 
-@pytest.mark.parametrize("ranks", [(30, 30), (30, 5), (5, 30), (5, 7), (30, 0), (0, 0)])
-def test_frechet_distance_of_any_covariances(ranks):
-    d = 30
-    (m1, c1), (m2, c2) = (
-        (draw(d, seed=9 + k), torch.zeros(d, d, dtype=torch.float64))
-        if r == 0
-        else law(d, r, 2 * k)
-        for k, r in enumerate(ranks)
+def clips(b=6, f=4, seed=0):
+    return draw(b, f, 1, 2, 2, dtype=torch.float32, seed=seed)
+
+
+def test_judge_fill_by_hand():
+    x, known = clips(), torch.rand(6, 4, generator=seeded(1)) < 0.5
+    known[:, 0], known[:, 1] = True, False
+    noise = draw(3, 6, 4, 1, 2, 2, dtype=torch.float32, seed=2)
+
+    def fill(given, mask, n_samples, generator):
+        assert torch.equal(given.isnan().flatten(2).all(2), ~known) and torch.equal(mask, known)
+        return torch.where(expand(mask, given), given, noise[:n_samples])
+
+    got = judge_fill(fill, x, known, n_samples=3)
+    mse, score = [], []
+    for b in range(6):  # every clip counts once, whatever it hides
+        hidden, truth = noise[:, b, ~known[b]], x[b, ~known[b]]
+        mse.append(float((hidden - truth).square().mean()))
+        pairs = (hidden[:, None] - hidden).abs().sum((0, 1)) / (2 * 3 * 2)
+        score.append(float(((hidden - truth).abs().mean(0) - pairs).mean()))
+    for name, each in (("mse", np.array(mse)), ("crps", np.array(score))):
+        half = 1.96 * each.std(ddof=1) / 6**0.5
+        want = each.mean(), each.mean() - half, each.mean() + half
+        assert np.allclose([got[name], got[name + "_low"], got[name + "_high"]], want, atol=1e-5)
+    assert got["known_unchanged"] is True
+
+
+def test_judge_fill_can_say_no():
+    x, known = clips(), torch.arange(4) < 2
+
+    def nudged(given, mask, n_samples, generator):
+        return given.nan_to_num().expand(n_samples, -1, -1, -1, -1, -1) + 1e-6
+
+    def peeks(given, mask, n_samples, generator):
+        return given.mean(1, keepdim=True).expand(n_samples, -1, 4, -1, -1, -1)
+
+    assert judge_fill(nudged, x, known)["known_unchanged"] is False
+    assert math.isnan(judge_fill(peeks, x, known)["crps"])
+    one = judge_fill(nudged, x[:1], known)
+    assert one["mse"] > 0 and math.isnan(one["mse_low"])
+    assert "fill: got shape" in complaint(judge_fill, lambda g, k, **_: g, x, known)
+    for bad in (1, 0, 2.0, True):
+        assert "n_samples: got" in complaint(judge_fill, nudged, x, known, n_samples=bad)
+    assert "clips: got NaN" in complaint(judge_fill, nudged, x * math.nan, known)
+
+
+# ---------------------------------------------------------------- the door
+
+
+def test_masked_values_are_refused_and_masked_arrays_without_any_are_not():
+    X, x = draw(10, 5).numpy(), np.array([0, 0, -9999.0, 0, 0])
+    for score in (crps, rank_histogram, spread_skill, energy_score):
+        assert "target: got a masked array" in complaint(score, X, np.ma.masked_equal(x, -9999))
+        masked = np.ma.masked_less(X, 0)
+        assert "samples: got a masked array" in complaint(score, masked, x)
+    assert "target: got a masked" in complaint(crps_gaussian, 0.0, 1.0, np.ma.masked_equal(x, 0))
+    assert np.array_equal(crps(np.ma.masked_array(X), np.ma.masked_array(x)), crps(X, x))
+
+
+def test_numbers_and_arrays_of_every_kind():
+    X, x = draw(6, 4).numpy(), draw(4, seed=1).numpy()
+    big = X.astype(">f8"), x.astype(">f4")
+    assert np.allclose(crps(*big), crps(X, x), atol=1e-6)
+    assert float(crps(draw(6), 0.5)) == pytest.approx(
+        float(crps(draw(6), torch.tensor(0.5).double()))
     )
-    roots = [torch.linalg.eigh(c) for c in (c1, c2)]
-    roots = [
-        v @ torch.diag(l.clamp_min(0).sqrt()) @ v.T for l, v in roots
-    ]  # symmetric roots: another way
-    want = (
-        ((m1 - m2) ** 2).sum()
-        + c1.trace()
-        + c2.trace()
-        - 2 * torch.linalg.svdvals(roots[0] @ roots[1]).sum()
-    )
-    got = frechet_distance(m1, c1, m2, c2)
-    assert abs(got - float(want)) < 1e-6 * max(1, float(want))
-    assert abs(got - frechet_distance(m2, c2, m1, c1)) < 1e-8 * max(1, got)
-    assert frechet_distance(m1, c1, m1, c1) < 1e-6 * max(1e-9, float(c1.trace()))
-    Q = torch.linalg.qr(draw(d, d, seed=20)).Q
-    assert abs(
-        frechet_distance(3 * Q @ m1, 9 * Q @ c1 @ Q.T, 3 * Q @ m2, 9 * Q @ c2 @ Q.T) - 9 * got
-    ) < 1e-6 * max(1, 9 * got)
-    assert abs(
-        frechet_distance(m1.numpy(), c1.float().numpy(), m2.numpy(), c2.float().numpy()) - got
-    ) < 1e-2 * max(1, got)  # rounded covariances
+    X8 = draw(6, dtype=torch.uint8)
+    assert float(crps(X8, 7)) == float(crps(X8, torch.tensor(7, dtype=torch.uint8)))
+    for bad in (7.5, -1, 256):
+        assert f"target: got {bad}, expected a whole number" in complaint(crps, X8, bad)
+    for bad in (X.astype(int), X.astype(object), X.astype(np.longdouble), X > 0, X.tolist(), None):
+        assert "samples: got" in complaint(crps, bad, x)
 
 
-def test_frechet_distance_through_a_matrix_square_root():
-    linalg = pytest.importorskip("scipy.linalg")
-    (m1, c1), (m2, c2) = law(60, 90, 0), law(60, 90, 2)
-    want = (
-        ((m1 - m2) ** 2).sum()
-        + (c1 + c2).trace()
-        - 2 * np.trace(linalg.sqrtm((c1 @ c2).numpy()).real)
-    )
-    assert abs(frechet_distance(m1, c1, m2, c2) / float(want) - 1) < 1e-8
+def test_one_line_says_what_is_wrong():
+    X, x = draw(5, 3, 4), draw(3, 4, seed=1)
+    for score in (crps, rank_histogram, spread_skill, energy_score):
+        for dim in (3, -4, 0.0, True, None, "0", (0,)):
+            assert "dim: got" in complaint(score, X, x, dim=dim)
+        for bad in (x[0], x.T, x[None], 0.5, x[..., None]):  # nothing is broadcast
+            assert "target: got shape" in complaint(score, X, bad)
+        assert "samples: got NaN" in complaint(score, X * math.nan, x)
+        assert "target: got NaN" in complaint(score, X, x * math.inf)
+        assert "samples: got shape" in complaint(score, X[:, :0], x[:0])
+        assert "target: got torch.uint8" in complaint(score, X, x.to(torch.uint8))
+    for score in (crps, energy_score):
+        assert "ensemble of 1" in complaint(score, X[:1], x, fair=True)
+        huge = torch.full((2, 3), 3e38)
+        assert "overflow" in complaint(score, huge, -huge[0])
+    for bins in (0, 13, 2.0, True, "8"):
+        assert "bins: got" in complaint(spread_skill, X, x, bins=bins)
+    assert "ensemble of 3" in complaint(spread_skill, X[:3], x)
+    for batch in (-1, 3, 1.0):
+        assert "batch: got" in complaint(energy_score, X, x, batch=batch)
+    assert "sigma: got -1" in complaint(crps_gaussian, 0.0, -1.0, 0.0)
+    assert "sigma: got NaN" in complaint(crps_gaussian, 0.0, math.nan, 0.0)
+    assert "expected broadcast" in complaint(crps_gaussian, x, 1.0, x.T)
+    assert "mu: got a str" in complaint(crps_gaussian, "0", 1.0, 0.0)
 
 
-def test_few_clips_are_a_warning_and_enough_are_not():
-    with pytest.warns(UserWarning, match="fake: 16 clips for 16 features"):
-        feature_distance(draw(40, 16), draw(16, 16, seed=1))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        feature_distance(draw(40, 16), draw(17, 16, seed=1))
-        assert feature_distance(draw(40, 1), draw(40, 1)) < 1e-12
+def test_names_that_moved_say_where():
+    from vidiffedu import likeness
 
-
-def test_features_do_not_depend_on_the_portion():
-    clips, net = draw(5, 4, 1, 16, 16, dtype=torch.float32), RandomFeatures(dim=8)
-    assert_close(video_features(clips, net, chunk=2), video_features(clips, net))
-    assert_close(
-        video_features(clips, RandomFeatures(dim=8)), video_features(clips, net)
-    )  # the same network every time
-    state = torch.random.get_rng_state()
-    RandomFeatures()
-    assert torch.equal(torch.random.get_rng_state(), state)  # and nobody's dice are touched
-
-
-def plain_names(model):
-    return {k.removeprefix("layers."): v for k, v in model.state_dict().items()}
-
-
-class Runs:
-    "A pickle of it makes a file when it is loaded as a program."
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return open, (str(self.marker), "w")
-
-
-@pytest.fixture(scope="module")
-def i3d():
-    torch.manual_seed(0)
-    return I3D().eval()
-
-
-def test_i3d_reads_plain_weights_and_nothing_else(i3d, tmp_path):
-    from safetensors.torch import save_file
-
-    weights = plain_names(i3d)
-    torch.save(weights, tmp_path / "i3d.pt")
-    save_file({k: v.contiguous() for k, v in weights.items()}, tmp_path / "i3d.safetensors")
-    for name in ("i3d.pt", "i3d.safetensors"):
-        loaded = load_i3d(tmp_path / name).state_dict()
-        assert all(
-            torch.equal(v, loaded[k]) for k, v in i3d.state_dict().items() if "num_batches" not in k
-        )
-    torch.save(
-        {k: v for k, v in weights.items() if k != "Mixed_4b.b1a.bn.running_mean"},
-        tmp_path / "short.pt",
-    )
-    assert "Mixed_4b.b1a.bn.running_mean" in complaint(load_i3d, tmp_path / "short.pt")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "script.pt"))
-    assert "TorchScript" in complaint(load_i3d, tmp_path / "script.pt")
-    marker = tmp_path / "ran"
-    torch.save(Runs(marker), tmp_path / "pickled.pt")
-    assert "plain weights" in complaint(load_i3d, tmp_path / "pickled.pt") and not marker.exists()
-    (tmp_path / "junk.pt").write_bytes(b"junk")
-    assert "plain weights" in complaint(load_i3d, tmp_path / "junk.pt")
-
-
-def test_i3d_answers_and_names_are_those_of_pytorch_i3d(i3d):
-    names = plain_names(i3d)
-    for name, shape in {
-        "Conv3d_1a_7x7.conv3d.weight": (64, 3, 7, 7, 7),
-        "Conv3d_2c_3x3.bn.running_var": (192,),
-        "Mixed_3b.b2b.conv3d.weight": (32, 16, 3, 3, 3),
-        "Mixed_4f.b3b.conv3d.weight": (128, 528, 1, 1, 1),
-        "Mixed_5c.b0.conv3d.weight": (384, 832, 1, 1, 1),
-        "logits.conv3d.bias": (400,),
-    }.items():
-        assert tuple(names[name].shape) == shape
-    clip = draw(1, 9, 1, 32, 32, dtype=torch.float32).clamp(-1, 1)
-    with torch.no_grad():
-        logits = i3d(clip)
-        assert logits.shape == (1, 400) and logits.isfinite().all()
-        assert_close(i3d(clip.expand(-1, -1, 3, -1, -1)), logits)  # grey is shown as colour
-    assert "9 frames" in complaint(i3d, clip[:, :8])
-
-
-def test_same_padding_gives_every_window_its_place():
-    for size in (7, 8, 9, 16, 17):
-        for k, s in ((7, 2), (3, 2), (3, 1), (2, 2), (1, 1)):
-            x = _same(torch.zeros(1, 1, size, 1, 1), (k, 1, 1), (s, 1, 1))
-            assert (x.shape[2] - k) // s + 1 == math.ceil(size / s)
-
-
-# ---------------------------------------------------------------- picture against picture
-
-
-def test_psnr_and_ssim_are_scikit_images():
-    metrics = pytest.importorskip("skimage.metrics")
-    x, y = draw(2, 3, 3, 24, 31).clamp(-1, 1), draw(2, 3, 3, 24, 31, seed=1).mul(0.2).clamp(-1, 1)
-    y = (0.7 * x + y).clamp(-1, 1)
-    for b in range(2):
-        for f in range(3):
-            a, c = x[b, f].numpy(), y[b, f].numpy()
-            want = metrics.structural_similarity(
-                a,
-                c,
-                data_range=2,
-                gaussian_weights=True,
-                sigma=1.5,
-                use_sample_covariance=False,
-                channel_axis=0,
-            )
-            assert abs(float(ssim(x, y)[b, f]) - want) < 1e-10
-            assert (
-                abs(float(psnr(x, y)[b, f]) - metrics.peak_signal_noise_ratio(a, c, data_range=2))
-                < 1e-10
-            )
-
-
-def test_the_lpips_backbone_comes_from_the_named_file(tmp_path):
-    torch.manual_seed(0)
-    model = load_lpips(pnet_rand=True)
-    weights = {
-        "features." + k.split(".", 1)[1]: v for k, v in model.net.state_dict().items()
-    }  # torchvision's names
-    torch.save(weights | {"classifier.1.weight": torch.zeros(2)}, tmp_path / "alexnet.pth")
-    x, y = (
-        draw(2, 2, 1, 64, 64, dtype=torch.float32).clamp(-1, 1),
-        draw(2, 2, 1, 64, 64, dtype=torch.float32, seed=1).clamp(-1, 1),
-    )
-    loaded = load_lpips(tmp_path / "alexnet.pth")
-    assert_close(lpips_distance(x, y, loaded), lpips_distance(x, y, model))
-    assert (
-        lpips_distance(x, y, load_lpips(pnet_rand=True)) - lpips_distance(x, y, model)
-    ).abs().max() > 1e-4
-    assert "no file" in complaint(load_lpips, tmp_path / "absent.pth")
-
-
-def test_without_a_cached_backbone_lpips_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    assert "download" in complaint(load_lpips)
-
-
-def test_the_ten_trajectory_protocol_by_hand():
-    target, samples, net = (
-        draw(5, 4, 1, 16, 16, dtype=torch.float32),
-        draw(3, 5, 4, 1, 16, 16, dtype=torch.float32, seed=1),
-        RandomFeatures(dim=4),
-    )
-    past = draw(5, 2, 1, 16, 16, dtype=torch.float32, seed=2)
-    found = judge_forecast(samples, target, past=past, net=net)
-    marks = torch.stack([psnr(x, target).mean(1) for x in samples])
-    assert (
-        abs(found["psnr_best"] - float(marks.max(0).values.mean())) < 1e-5
-        and abs(found["psnr_mean"] - float(marks.mean())) < 1e-5
-    )
-    assert found["ssim_best"] >= found["ssim_mean"]
-    assert abs(found["crps"] - float(crps(samples, target, fair=True).mean())) < 1e-6
-    real = video_features(torch.cat([past, target], 1), net)
-    fake = [video_features(torch.cat([past, x], 1), net) for x in samples]
-    each = [feature_distance(real, f) for f in fake]
-    assert (
-        abs(found["frechet_each"] - sum(each) / 3) < 1e-9
-        and abs(found["frechet_pooled"] - feature_distance(real, torch.cat(fake))) < 1e-9
-    )
-    wide = [v.repeat_interleave(2, -1).repeat_interleave(2, -2) for v in (samples, target)]
-    model = load_lpips(pnet_rand=True)
-    marks = torch.stack([lpips_distance(x, wide[1], model).mean(1) for x in wide[0]])
-    assert (
-        abs(judge_forecast(*wide, lpips=model)["lpips_best"] - float(marks.min(0).values.mean()))
-        < 1e-6
-    )  # of a distance, the least
-    assert (
-        abs(judge_forecast(samples[:1], target)["crps"] - float((samples[0] - target).abs().mean()))
-        < 1e-6
-    )  # one future: absolute error
+    for name in ("psnr", "I3D", "load_i3d", "load_lpips", "judge_forecast", "frechet_distance"):
+        with pytest.raises(ImportError, match=f"{name}: moved .* to vidiffedu.likeness"):
+            getattr(module, name)
+        assert hasattr(likeness, name)
+    with pytest.raises(AttributeError, match="nothing"):
+        module.nothing

@@ -62,6 +62,7 @@ NOTEBOOKS = {
         "#| slow\nslow = 1/0",
         "assert 'slow' not in globals()",
     ],
+    "trains": ["import os\nassert os.environ['VIDIFFEDU_FAST'] == '1'"],
     "off": ["# Off\n\n- skip_exec: true", "1/0"],
     "network": [
         "import socket\ntry: socket.create_connection(('example.org', 80), timeout=1)\nexcept OSError: pass"
@@ -96,9 +97,10 @@ def project(tmp_path_factory):
     return root
 
 
-def run(root, *args):
+def run(root, *args, **more):
     "({'good: cell 1 · One': (outcome, text)}, what pytest printed)"
-    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "VIDIFFEDU_"))}
+    env = {**kept, **more}
     done = subprocess.run(
         [
             sys.executable,
@@ -192,6 +194,15 @@ def test_flags(everything, project):
     assert (
         slow["flags: cell 1 · top"][0] == "skipped" and slow["flags: cell 2 · top"][0] == "failure"
     )
+
+
+def test_trainings_are_short_unless_asked_for(everything, project):
+    "--slow and the environment each ask for the whole training."
+    name = "trains: cell 1 · top"
+    assert everything[0][name][0] is None
+    assert run(project, "--slow", "nbs/trains.ipynb")[0][name][0] == "failure"
+    own = dict(VIDIFFEDU_FAST="0")
+    assert run(project, "nbs/trains.ipynb", **own)[0][name][0] == "failure"
 
 
 def test_the_network_is_refused_even_where_the_refusal_is_swallowed(everything):

@@ -48,7 +48,8 @@ def lessons_of(nbs):
         for p in nbs.rglob("*")
         if p.suffix in kinds and not p.is_symlink() and p.name != "conftest.py"
     ]
-    return {str(rel) for rel in files if not any(part.startswith((".", "_")) for part in rel.parts)}
+    hidden = lambda rel: any(part.startswith((".", "_")) for part in rel.parts)
+    return {rel.as_posix() for rel in files if not hidden(rel)}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,9 @@ def built(tmp_path_factory):
     "The sdist, the wheel, the copy of the tree they were built from and its lessons; traps were laid in that copy."
     root = tmp_path_factory.mktemp("build") / "vidiffedu"
     shutil.copytree(ROOT, root, symlinks=True, ignore=LEFT_OUT)
-    modules, lessons = {p.name for p in (root / "vidiffedu").glob("*.py")}, lessons_of(root / "nbs")
+    library = root / "vidiffedu"
+    modules = {p.relative_to(library).as_posix() for p in library.rglob("*.py")}
+    lessons = lessons_of(root / "nbs")
     for trap in (
         "nbs/.ipynb_checkpoints/01_core-checkpoint.ipynb",
         "nbs/_proc/01_core.ipynb",
@@ -78,6 +81,8 @@ def built(tmp_path_factory):
 
 
 def test_the_wheel_holds_the_modules_and_the_notebooks(built):
+    assert {"explore/__init__.py", "explore/score.py", "__main__.py"} <= built.modules
+    assert "explorers/score.ipynb" in built.lessons
     names = {n for n in zipfile.ZipFile(built.wheel).namelist() if ".dist-info/" not in n}
     modules = {f"vidiffedu/{name}" for name in built.modules}
     notebooks = {f"vidiffedu/notebooks/{rel}" for rel in built.lessons}
@@ -162,6 +167,25 @@ def test_the_version_is_said_once():
     assert f"## {cfg['version']}" in (ROOT / "CHANGELOG.md").read_text()
 
 
+def test_the_nights_test_what_settings_claim():
+    "The nightly workflow's oldest and newest Python and torch are those of settings.ini."
+    yaml = pytest.importorskip("yaml")
+    text = (ROOT / ".github/workflows/nightly.yml").read_text(encoding="utf-8")
+    (job,) = yaml.safe_load(text)["jobs"].values()
+    rows = {row["name"]: row for row in job["strategy"]["matrix"]["include"]}
+    (torch,) = [r for r in cfg["requirements"].split() if r.startswith("torch")]
+    assert rows["oldest"]["python"] == cfg["min_python"] and rows["newest"]["python"] == "3.x"
+    assert rows["oldest"]["torch"] == f"torch=={torch.partition('>=')[2].partition(',')[0]}.*"
+    assert rows["newest"]["torch"] == torch
+    assert any("--slow" in step.get("run", "") for step in job["steps"])
+
+
+def test_the_citation_names_this_version():
+    yaml = pytest.importorskip("yaml")
+    cite = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cite["version"] == cfg["version"] and cite["license"] == "Apache-2.0"
+
+
 def test_the_sdist_holds_what_a_build_needs(built):
     names = {n.partition("/")[2] for n in tarfile.open(built.sdist).getnames()}
     wanted = {
@@ -171,6 +195,7 @@ def test_the_sdist_holds_what_a_build_needs(built):
         "LICENSE",
         "CHANGELOG.md",
         "CONTRIBUTING.md",
+        "CITATION.cff",
         ".pytest.ini",
         "tests/nbcells.py",
         "nbs/conftest.py",
@@ -195,12 +220,17 @@ def test_the_wheel_imports_where_there_is_no_development_tool(built, tmp_path):
     for name in needed(cfg["requirements"].split()):
         link(name, site)
     zipfile.ZipFile(built.wheel).extractall(site)
-    modules = sorted(Path(name).stem for name in built.modules if not name.startswith("_"))
+    files = sorted(name for name in built.modules if not name.startswith("_"))
+    modules = [name.removesuffix(".py").replace("/", ".") for name in files]
+    modules = [name.removesuffix(".__init__") for name in modules]
     code = (
-        "import importlib, sys\nimport vidiffedu\nassert 'site-packages' in vidiffedu.__file__, vidiffedu.__file__\n"
+        "import importlib, sys\nimport vidiffedu\n"
+        "assert 'site-packages' in vidiffedu.__file__, vidiffedu.__file__\n"
         f"for m in {modules}: importlib.import_module('vidiffedu.' + m)\n"
         "for m in ('nbdev', 'fastcore', 'execnb', 'pytest', 'jupyterlab', 'nbgrader', 'playwright', 'hypothesis'):\n"
         "    try: importlib.import_module(m)\n    except ImportError: continue\n    sys.exit(m + ' is here')\n"
+        "from vidiffedu.explore.score import leaf_models\n"
+        "assert sorted(leaf_models()) == [0.5, 0.7, 0.9]\n"  # the course's networks came along
     )
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST"))}
     done = subprocess.run(

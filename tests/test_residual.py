@@ -1,42 +1,45 @@
-"""Residual diffusion with the exact denoiser: whatever the forecaster says, `forecast` must return the exact joint law of the frames to come.
+"""Residual diffusion: the law of its forecasts with the exact denoiser, and every formula of its loss and of its roll-out.
 
 As in test_bridge: the exact Gaussian denoiser is affine and so is the sampler, hence a forecast is an affine function of the numbers drawn."""
 
 import pytest
 import torch
+from torch.testing import assert_close
 from unit_noise import law
 
-from vidiffedu import residual
 from vidiffedu.core import complaint, seeded
+from vidiffedu.denoise import FromV
 from vidiffedu.oracle import GaussianClips, remember_past
 from vidiffedu.paths import VE, VP, Bridge, Cosine
-from vidiffedu.residual import RVD, residual_scale, rvd_networks
-from vidiffedu.times import independent
+from vidiffedu.recurrent import rvd_networks
+from vidiffedu.residual import RVD, persistence, residual_scale, teacher_forced
+from vidiffedu.sample import ddim_step
+from vidiffedu.times import grid, independent
 from vidiffedu.train import load_weights, save_weights
 
 PATHS = {"Cosine": Cosine(), "VP": VP(), "VE": VE(0.001, 50.0)}
 FORECASTS = {
     "last frame": lambda past: past[:, -1:],
     "nothing": lambda past: 0 * past[:, -1:],
+    "straight on": lambda past: 2 * past[:, -1:] - past[:, -2:-1],
     "far off": lambda past: 3 + 2 * past.flip(4)[:, -1:],
     "from afar": lambda past: -past.sum(1, keepdim=True),
 }
 
+# ---------------------------------------------------------------- the exact law
 
-def exact(world, forecast, scale, path=Cosine()):
-    forecaster = remember_past(forecast)
-    model = RVD(forecaster, None, path, scale)
-    model.denoise = world.next_frame_denoiser(
-        path, lambda past, state: forecaster(past, None), model.scale
-    )
+
+def exact(world, forecast, scale, path):
+    model = RVD(remember_past(forecast), None, path, scale)  # the state is the past
+    forecaster = lambda past, state: (forecast(past), None)
+    model.denoise = world.next_frame_denoiser(path, forecaster, model.scale)
     return model
 
 
 @pytest.fixture(scope="module")
 def world():
-    return GaussianClips(
-        5, size=(1, 2), rho=0.8, mean=torch.tensor([0.5, 0.0, -1.0, 0.3, 0.2]), std=0.8, length=1.0
-    )
+    mean = torch.tensor([0.5, 0.0, -1.0, 0.3, 0.2])
+    return GaussianClips(5, size=(1, 2), rho=0.8, mean=mean, std=0.8, length=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +47,16 @@ def past(world):
     return world.sample(1, generator=seeded(0), dtype=torch.float64)[:, :2]
 
 
-def truth(world, past):
+def assert_law(monkeypatch, model, world, past, draws, **how):
+    "The forecast of three frames has the world's conditional mean and covariance."
     there = world.conditional(torch.arange(5) < 2)
-    return there.mean(
-        torch.cat([past, past.new_zeros(1, 3, 1, 1, 2)], 1)
-    ).flatten(), there.cov.double()
+    clip = torch.cat([past, past.new_zeros(1, 3, 1, 1, 2)], 1)
+    mean, cov = there.mean(clip).flatten(), there.cov.double()
+    forecast = lambda n: model.forecast(past, 3, n_samples=n, **how)[:, 0]
+    got_mean, got_cov = law(monkeypatch, forecast, draws)
+    spread = cov.diagonal().sqrt()
+    assert ((got_mean - mean) / spread).abs().max() < 0.02
+    assert ((got_cov - cov) / spread / spread[:, None]).abs().max() < 0.02
 
 
 @pytest.mark.parametrize("forecast", FORECASTS)
@@ -58,21 +66,28 @@ def truth(world, past):
 def test_forecast_returns_the_joint_law_whatever_the_forecaster(
     world, past, forecast, scale, path, monkeypatch
 ):
-    model, (mean, cov) = exact(world, FORECASTS[forecast], scale, PATHS[path]), truth(world, past)
-    got_mean, got_cov = law(
-        monkeypatch, lambda n: model.forecast(past, 3, n_samples=n, steps=50)[:, 0], 6
-    )
-    spread = cov.diagonal().sqrt()
-    assert ((got_mean - mean) / spread).abs().max() < 0.02
-    assert ((got_cov - cov) / spread / spread[:, None]).abs().max() < 0.02
+    model = exact(world, FORECASTS[forecast], scale, PATHS[path])
+    assert_law(monkeypatch, model, world, past, 12, steps=50)  # two pixels, twice a frame
 
 
-def models(**how):
-    torch.manual_seed(0)
-    forecaster, net = rvd_networks("laptop", width=8, patch=2)
-    for p in net.out[1].parameters():
-        torch.nn.init.normal_(p, std=0.1)
-    return RVD(forecaster, net, scale=0.3, **how)
+def test_a_path_that_ends_in_noise_alone_starts_from_noise(world, past, monkeypatch):
+    "a(1) = 0: no first estimate is needed, and none is asked for."
+    model, seen = exact(world, FORECASTS["last frame"], 0.5, Cosine()), []
+    denoise = model.denoise
+    model.denoise = lambda r_t, t, state: (seen.append(t), denoise(r_t, t, state))[1]
+    assert_law(monkeypatch, model, world, past, 6, steps=400, step=ddim_step, timetable=grid)
+    assert len(seen) == 3 * 400
+
+
+def test_half_of_eq_1_each_way():
+    model = RVD(None, None, scale=0.3)
+    x, mu = torch.randn(2, 2, 1, 1, 4, 4, generator=seeded(0)).unbind(0)
+    assert_close(model.to_residual(x, mu), (x - mu) / 0.3)
+    assert_close(model.to_frame((x - mu) / 0.3, mu), x)
+    assert_close(model.to_frame((x - mu) / 0.3, mu, clip=(-0.2, 0.4)), x.clamp(-0.2, 0.4))
+
+
+# ---------------------------------------------------------------- the loss, in closed form
 
 
 @pytest.fixture(scope="module")
@@ -80,152 +95,463 @@ def clips():
     return torch.rand(3, 6, 1, 16, 24, generator=seeded(1)) * 2 - 1
 
 
-def test_a_callable_without_teach_gives_the_same_loss_and_forecast(clips):
-    "Frame by frame through the contract, or all at once: the same numbers."
-    model = models(times=independent)
-    loss = model.loss(clips, seeded(2))
-    x = model.forecast(clips[:, :2], 3, 2, steps=3, generator=seeded(3))
-    forecaster = model.forecaster
-    model = RVD(
-        lambda frames, state=None: forecaster(frames, state),
-        model.net,
-        scale=0.3,
-        times=independent,
-    )
-    torch.testing.assert_close(model.loss(clips, seeded(2)), loss)
-    torch.testing.assert_close(model.forecast(clips[:, :2], 3, 2, steps=3, generator=seeded(3)), x)
+def zero(r_t, t, state):
+    return 0 * r_t
 
 
-def test_the_forecaster_can_be_replaced_by_any_callable(clips):
-    model = models()
-    model.forecaster = lambda frames, state=None: (frames[:, -1:], [frames.sum()])
-    model.denoise = lambda r_t, t, state: 0 * r_t
-    out = model.forecast(clips[:, :2], 3, 2, steps=3)
-    torch.testing.assert_close(out, clips[:, 1:2].expand(2, -1, 3, -1, -1, -1))
-    assert not any(name.startswith("forecaster") for name, _ in model.named_parameters())
-    model.forecaster = models().forecaster
-    assert any(name.startswith("forecaster") for name, _ in model.named_parameters())
+def doubled(frames, state=None):
+    "A forecaster with a memory: half the sum of all frames read; the state is that sum."
+    total = frames.sum(1, keepdim=True) + (0 if state is None else state)
+    return 0.5 * total, total
 
 
-def test_gradients_reach_the_forecaster_or_not(clips):
-    for how, reached in (
-        (dict(), True),
-        (dict(joint=False), False),
-        (dict(joint=False, explicit=1.0), True),
-    ):
-        model = models(**how)
-        model.loss(clips, seeded(2)).backward()
-        grads = [
-            p.grad
-            for p in (model.forecaster.out.weight, model.forecaster.read.gru[1].candidate.weight)
-        ]
-        assert all((g is not None and bool(g.any())) == reached for g in grads)
-        assert (
-            model.forecaster.context.gru[0].into.weight.grad.any()
-            and model.net.out[1].weight.grad.any()
-        )
+def residuals_of_doubled(clip, context):
+    sums = clip.cumsum(1)
+    return clip[:, context:] - 0.5 * sums[:, context - 1 : -1]
 
 
-@pytest.mark.parametrize("size", [(16, 24), (8, 8)])
-def test_our_backward_passes_are_those_of_autograd(size, monkeypatch):
-    "Of the recurrence, and of the 1x1 convolutions in strips: same loss, same gradients as by PyTorch's own."
-    found, clip = [], torch.rand(3, 6, 1, *size, generator=seeded(1)) * 2 - 1
-    for ours in (True, False):
-        model = models()
-        if not ours:
-            for name in ("_by_hand", "_by_onednn"):
-                monkeypatch.setattr(residual, name, lambda x: False)
-        loss = model.loss(clip, seeded(2))
-        loss.backward()
-        found.append([loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
-    assert len(found[0]) == len(found[1]) > 50
-    for mine, theirs in zip(*found):
-        torch.testing.assert_close(
-            mine, theirs, rtol=1e-3, atol=1e-5 * max(1.0, float(theirs.abs().max()))
-        )
+@pytest.mark.parametrize("context", [1, 2, 5])
+def test_residual_scale_is_the_root_mean_square_of_what_is_missed(clips, context):
+    expected = residuals_of_doubled(clips, context).square().mean().sqrt()
+    assert_close(residual_scale(clips, doubled, context), float(expected))
+    still = (clips[:, context:] - clips[:, context - 1 : -1]).square().mean().sqrt()
+    assert_close(residual_scale(clips, context=context), float(still))
+
+
+@pytest.mark.parametrize("context", [1, 2, 5])
+def test_a_denoiser_that_says_nothing_pays_for_the_scaled_residuals(clips, context):
+    "E |0 - r|² with r = (x - mu) / scale, whatever the noise."
+    model = RVD(doubled, zero, scale=0.3, context=context)
+    expected = (residuals_of_doubled(clips, context) / 0.3).square().mean()
+    assert_close(model.loss(clips), expected)
 
 
 def test_the_explicit_term_is_the_mean_square_of_the_residual(clips):
-    plain, more = models().loss(clips, seeded(2)), models(explicit=0.5).loss(clips, seeded(2))
-    rms = residual_scale(clips, models().forecaster) / 0.3
-    assert abs(float((more - plain).detach()) / (0.5 * rms**2) - 1) < 1e-4
+    "It is added, with its weight, to a loss that is that same mean here."
+    plain = (residuals_of_doubled(clips, 2) / 0.3).square().mean()
+    for explicit in (0.5, 2.0):
+        loss = RVD(doubled, zero, scale=0.3, explicit=explicit).loss(clips)
+        assert_close(loss, (1 + explicit) * plain)
 
 
-def test_frames_ahead_in_one_call_or_in_two(clips):
-    "What the state carries is all that the past says: past in two pieces, same forecast and state."
-    f = models().forecaster
-    whole, state = f(clips[:, :4])
-    part, piece = f(clips[:, 3:4], f(clips[:, 1:3], f(clips[:, :1])[1])[1])
-    torch.testing.assert_close(part, whole)
-    for a, b in zip(sum(state, []), sum(piece, [])):
-        torch.testing.assert_close(a, b)
+class Level(torch.nn.Module):
+    "The forecast is one number, whatever the past."
+
+    def __init__(self, level):
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.tensor(level, dtype=torch.float64))
+
+    def forward(self, frames, state=None):
+        return self.level.expand_as(frames[:, -1:]), None
 
 
-def test_the_scale_is_saved_with_the_weights(tmp_path, clips):
-    model = models()
-    save_weights(model, tmp_path / "w.safetensors")
+@pytest.mark.parametrize("joint", [True, False])
+@pytest.mark.parametrize("explicit", [0.0, 0.7])
+def test_the_gradient_of_the_forecaster(clips, joint, explicit):
+    "d/dm of mean((x - m)² / s²), of the diffusion loss if joint, of the explicit term always."
+    model = RVD(Level(0.2), zero, scale=0.5, joint=joint, explicit=explicit)
+    model.loss(clips.double()).backward()
+    slope = -2 * (clips[:, 2:].double() - 0.2).mean() / 0.5**2
+    assert_close(model.forecaster.level.grad, (joint + explicit) * slope)
+
+
+def test_the_gradient_goes_through_the_noisy_residual_too(clips):
+    "A denoiser that halves what it sees: the loss's slope in mu, by differences."
+
+    def loss(level):
+        model = RVD(Level(level), lambda r_t, t, state: 0.5 * r_t, scale=0.5)
+        return model.loss(clips.double(), seeded(3)), model
+
+    value, model = loss(0.2)
+    value.backward()
+    slope = (loss(0.2 + 1e-4)[0] - loss(0.2 - 1e-4)[0]) / 2e-4
+    assert_close(model.forecaster.level.grad, slope.detach(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("joint", [True, False])
+@pytest.mark.parametrize("explicit", [0.0, 1.0])
+def test_every_weight_has_a_gradient(clips, joint, explicit):
+    "Several processes wait for the gradient of every weight, be it zero."
+    model = networks(joint=joint, explicit=explicit)
+    model.loss(clips, seeded(2)).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    reached = joint or explicit > 0
+    of_mu = (model.forecaster.out.weight, model.forecaster.read.gru[1].candidate.weight)
+    assert all(bool(p.grad.any()) == reached for p in of_mu)
+    assert model.forecaster.context.gru[0].into.weight.grad.any()
+    assert model.net.out[1].weight.grad.any()
+
+
+@pytest.mark.parametrize("times", [None, independent])
+def test_each_frame_has_the_noise_of_its_own_time(times):
+    "(r_t - a r) / c of every frame has variance 1 at the time that the network is told."
+    clip = torch.full((4, 6, 1, 32, 32), 0.6)
+    seen, path = [], VP()
+
+    def net(r_t, t, state):
+        seen.append((r_t, t))
+        return 0 * r_t
+
+    how = {} if times is None else dict(times=times)
+    RVD(lambda frames, state=None: (0 * frames[:, -1:], None), net, path, 0.3, **how).loss(clip)
+    t = torch.cat([t for _, t in seen], 1)
+    assert t.shape == (4, 4) and 0 <= t.min() and t.max() <= 1 and t.std() > 0
+    assert (t == t[:, :1]).all() == (times is None)  # shared: one time a clip
+    for r_t, t in seen:
+        a, c = (v(t)[:, 0, None] for v in (path.a, path.c))
+        noise = (r_t.flatten(1) - a * 2) / c
+        assert (noise.square().mean(1) - 1).abs().max() < 5 * (2 / 1024) ** 0.5
+        assert noise.mean(1).abs().max() < 5 / 1024**0.5
+
+
+def test_the_weight_is_that_of_the_time():
+    "weight(t) = t, an error of 1 everywhere, and times that we choose: the loss is their mean."
+    clip, chosen = torch.full((2, 4, 1, 4, 4), 0.5), torch.tensor([[0.2, 0.4], [0.6, 0.9]])
+    model = RVD(
+        lambda frames, state=None: (0 * frames[:, -1:], None),
+        lambda r_t, t, state: torch.full_like(r_t, 2.0),  # the residual is 1
+        scale=0.5,
+        times=lambda b, f, generator=None, device=None: chosen,
+        weight=lambda t: t,
+    )
+    assert_close(model.loss(clip), chosen.mean())
+
+
+# ---------------------------------------------------------------- teacher forcing
+
+
+@pytest.mark.parametrize("context", [1, 2, 5])
+def test_teacher_forcing_is_a_loop_over_true_frames(clips, context):
+    seen = []
+
+    def forecaster(frames, state=None):
+        seen.append((frames, state))
+        return 0.1 * len(seen) + 0 * frames[:, -1:], ("state", len(seen))
+
+    mu, states = teacher_forced(forecaster, clips, context)
+    frames, given = zip(*seen)
+    assert torch.equal(frames[0], clips[:, :context]) and given[0] is None
+    for i, frame in enumerate(frames[1:]):
+        assert torch.equal(frame, clips[:, context + i : context + i + 1])
+        assert given[i + 1] == ("state", i + 1)
+    assert len(seen) == 6 - context and states == [("state", i + 1) for i in range(6 - context)]
+    assert_close(mu[0, :, 0, 0, 0], 0.1 * torch.arange(1.0, 7 - context))
+
+
+def test_each_frame_is_denoised_with_the_state_before_it(clips):
+    "The state is the sum of all true frames before; a denoiser that needs it is exact."
+    r, seen = residuals_of_doubled(clips, 2) / 0.3, []
+
+    def net(r_t, t, state):
+        seen.append(state)
+        return 0 * r_t
+
+    RVD(doubled, net, scale=0.3).loss(clips)
+    for i, state in enumerate(seen):
+        assert_close(state, clips[:, : 2 + i].sum(1, keepdim=True))
+    assert len(seen) == r.shape[1]
+
+
+class AtOnce:
+    "All frames in one call: the states are the residuals themselves, frame by frame, then clip."
+
+    def teach(self, clip, context):
+        later = clip[:, context:]
+        states = later.transpose(0, 1).flatten(0, 1)[:, None] / 0.3  # ((f b) 1 c h w)
+        return torch.zeros_like(later), states
+
+
+def test_states_of_all_frames_at_once_are_frame_by_frame(clips):
+    "A denoiser that returns the state makes no error, if frames and states are in one order."
+    model = RVD(AtOnce(), lambda r_t, t, state: state, scale=0.3, times=independent)
+    assert float(model.loss(clips)) < 1e-10
+
+
+def test_times_of_all_frames_at_once_are_in_the_same_order(clips):
+    chosen = torch.rand(3, 4, generator=seeded(5))
+    seen = []
+    model = RVD(
+        AtOnce(),
+        lambda r_t, t, state: (seen.append(t), r_t)[1],
+        scale=0.3,
+        times=lambda b, f, generator=None, device=None: chosen,
+    )
+    model.loss(clips)
+    assert torch.equal(seen[0], chosen.T.reshape(12, 1))
+
+
+# ---------------------------------------------------------------- the roll-out
+
+
+def test_the_state_is_handed_on_and_only_new_frames_are_read(clips):
+    seen, told = [], []
+
+    def forecaster(frames, state=None):
+        seen.append((frames, state))
+        return frames[:, -1:], None if len(seen) == 2 else ("state", len(seen))
+
+    def net(r_t, t, state):
+        told.append(state)
+        return torch.ones_like(r_t)
+
+    model = RVD(forecaster, net, scale=0.1)
+    before = set(vars(model))
+    x = model.forecast(clips[:, :3], 4, steps=3)[0]
+    frames, given = zip(*seen)
+    assert torch.equal(frames[0], clips[:, :3]) and given[0] is None
+    assert [len(f[0]) for f in frames] == [3, 1, 1, 1]
+    for i in (1, 2, 3):
+        assert torch.equal(frames[i], x[:, i - 1 : i])
+    # also after a forecaster that remembers nothing
+    assert given[1:] == (("state", 1), None, ("state", 3))
+    assert list(dict.fromkeys(told)) == [("state", 1), None, ("state", 3), ("state", 4)]
+    assert set(vars(model)) == before  # nothing is stored in the model
+    # mu is the last frame and r is 1: each frame is .1 above the one before
+    assert_close(x - clips[:, 2:3], 0.1 * torch.arange(1.0, 5).view(1, 4, 1, 1, 1).expand_as(x))
+
+
+def last_and_ones(value):
+    return RVD(persistence, lambda r_t, t, state: torch.full_like(r_t, value), scale=0.5)
+
+
+def test_each_estimate_is_clamped_in_pixels(clips):
+    "mu is .9 and r is 1, so x would be 1.4: the step gets the residual of the clamped frame."
+    seen, past = [], torch.full((1, 2, 1, 4, 4), 0.9)
+
+    def step(path, x_t, x_hat, t, s, **_):
+        seen.append(x_hat)
+        return x_t
+
+    model = last_and_ones(1.0)
+    for clip, expected in ((None, 1.0), ((-1, 1), (1 - 0.9) / 0.5), ((0, 0.7), (0.7 - 0.9) / 0.5)):
+        seen.clear()
+        model.forecast(past, 1, steps=3, step=step, clip=clip)
+        assert len(seen) == 3
+        for r in seen:
+            assert_close(r, torch.full_like(r, expected))
+
+
+def test_each_frame_is_clamped_before_it_is_fed_back(clips):
+    "A step that leaves the range though the estimates are inside."
+
+    def step(path, x_t, x_hat, t, s, **_):
+        return 10 + 0 * x_t
+
+    seen = []
+
+    def forecaster(frames, state=None):
+        seen.append(frames)
+        return frames[:, -1:], None
+
+    model = RVD(forecaster, zero, scale=0.5)
+    free = model.forecast(clips[:, :2], 2, steps=2, step=step)[0]
+    assert_close(free[:, :1], clips[:, 1:2] + 5)
+    held = model.forecast(clips[:, :2], 2, steps=2, step=step, clip=(-1, 0.25))[0]
+    assert_close(held, torch.full_like(held, 0.25))
+    assert torch.equal(seen[-1], held[:, :1])
+
+
+def test_the_forecasters_mu_is_held_to_its_bounds(clips):
+    "The paper's clamp of mu to [-1, 1], whatever the weights say."
+    for clamp in (1.0, 0.25):
+        torch.manual_seed(0)
+        forecaster, _ = rvd_networks("laptop", width=8, patch=2)
+        forecaster.clamp = clamp
+        with torch.no_grad():
+            forecaster.out.weight.mul_(1000)
+        mu = forecaster(clips)[0].detach()
+        assert float(mu.max()) == clamp and float(mu.min()) == -clamp
+        assert float(forecaster.teach(clips, 2)[0].detach().abs().max()) == clamp
+
+
+def test_it_starts_around_the_first_estimate_from_a_residual_of_zero(clips, monkeypatch):
+    "Without noise: the first look is at 0, and the walk begins at a(t) times what it said."
+    seen, path = [], VP()
+    monkeypatch.setattr(torch, "randn", lambda shape, generator=None, **how: torch.zeros(shape))
+
+    def net(r_t, t, state):
+        seen.append((r_t, t))
+        return torch.ones_like(r_t)
+
+    RVD(persistence, net, path, 0.5).forecast(clips[:, :2], 1, steps=1, step=ddim_step)
+    (first, t), (second, s) = seen
+    assert not first.any() and torch.equal(t.double().float(), s.float())
+    assert_close(second, path.a(t).view(-1, 1, 1, 1, 1).expand_as(second))
+
+
+def test_samples_in_one_call_or_in_chunks(clips):
+    "The state of one chunk is not that of the next."
+    model = RVD(doubled, zero, scale=0.3)
+    whole = model.forecast(clips[:, :2], 3, 2, steps=2, step=ddim_step)
+    parts = model.forecast(clips[:, :2], 3, 2, steps=2, step=ddim_step, chunk=2)
+    assert_close(parts, whole)
+    mu = 0.5 * clips[:, :2].sum(1)  # r is 0: every frame is its forecast
+    assert_close(whole[1, :, 0], mu)
+    assert_close(whole[1, :, 1], 0.5 * (clips[:, :2].sum(1) + mu))
+
+
+# ---------------------------------------------------------------- precision and places
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_residuals_are_as_precise_as_the_clip(clips, kind):
+    "A forecaster in half precision: what is diffused is not."
+    seen = []
+
+    def net(r_t, t, state):
+        seen.append(r_t.dtype)
+        return torch.zeros_like(r_t)
+
+    half = lambda frames, state=None: (frames[:, -1:].bfloat16(), None)
+    model, clip = RVD(half, net, scale=0.3), clips.to(kind)
+    assert model.loss(clip).dtype == kind
+    assert model.forecast(clip[:, :2], 2, steps=2).dtype == kind
+    assert set(seen) == {kind}
+
+
+def test_nothing_is_wider_than_the_clip(clips):
+    "Apple's GPUs have no float64: what forecaster and network are handed has the clip's type."
+    seen = []
+
+    def net(r_t, t, state):
+        seen.extend([r_t, t])
+        return torch.zeros_like(r_t)
+
+    first = []
+    model = RVD(persistence, net, scale=0.3)
+    model.denoise = lambda r_t, t, state: (first.append(t), net(r_t, t, state))[1]
+    model.forecast(clips[:, :2], 1, steps=1, step=ddim_step)
+    assert first[0].dtype == torch.float32  # of the start; the loop's own times follow the device
+    model.loss(clips)
+    assert {v.dtype for v in seen if v.ndim == 5} == {torch.float32}
+
+
+def test_it_is_built_without_memory():
+    with torch.device("meta"):
+        model = RVD(*rvd_networks(64), scale=0.3)
+    assert next(model.parameters()).is_meta
+
+
+# ---------------------------------------------------------------- with its networks
+
+
+def networks(**how):
+    torch.manual_seed(0)
+    forecaster, net = rvd_networks("laptop", width=8, patch=2)
+    for p in net.out[1].parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    return RVD(forecaster, net, scale=0.3, **how)
+
+
+def test_frame_by_frame_or_all_at_once(clips):
+    "Through the contract, or by `teach`: the same loss and the same forecast."
+    model = networks(times=independent)
+    loss = model.loss(clips, seeded(2))
+    x = model.forecast(clips[:, :2], 3, 2, steps=3, generator=seeded(3))
+    forecaster = model.forecaster
+    model.forecaster = lambda frames, state=None: forecaster(frames, state)
+    assert_close(model.loss(clips, seeded(2)), loss)
+    assert_close(model.forecast(clips[:, :2], 3, 2, steps=3, generator=seeded(3)), x)
+
+
+def test_the_forecaster_can_be_replaced_by_any_callable(clips):
+    model = networks()
+    model.forecaster = lambda frames, state=None: (frames[:, -1:], [frames.sum()])
+    model.denoise = lambda r_t, t, state: 0 * r_t
+    out = model.forecast(clips[:, :2], 3, 2, steps=3)
+    assert_close(out, clips[:, 1:2].expand(2, -1, 3, -1, -1, -1))
+    assert not any(name.startswith("forecaster") for name, _ in model.named_parameters())
+    model.forecaster = networks().forecaster
+    assert any(name.startswith("forecaster") for name, _ in model.named_parameters())
+
+
+def test_the_scale_is_saved_with_the_weights(tmp_path):
+    save_weights(networks(), tmp_path / "w.safetensors")
     other = RVD(*rvd_networks("laptop", width=8, patch=2), scale=2.0)
     assert float(load_weights(other, tmp_path / "w.safetensors").scale) == pytest.approx(0.3)
 
 
+@pytest.mark.parametrize("name", ["residual_rvd", "residual_rvd_mu"])
+def test_the_lessons_weights_load(name, request):
+    file = request.config.rootpath / f"nbs/checkpoints/{name}.safetensors"
+    model = load_weights(RVD(*rvd_networks("laptop")), file)
+    assert 0.05 < float(model.scale) < 0.12
+
+
+def test_a_wrapped_network(clips):
+    "FromV(net, path) goes in as the network; where its v is 0, the estimate is a r_t."
+    path = Cosine()
+    model = RVD(doubled, FromV(zero, path), path, 0.3)
+    r_t, t = torch.ones(2, 1, 1, 4, 4), torch.tensor([[0.3], [0.6]])
+    assert_close(model.denoise(r_t, t, None), path.a(t).view(2, 1, 1, 1, 1) * r_t)
+
+
 def test_vd_forecasts_nothing(clips):
     forecaster, net = rvd_networks("laptop", width=8, patch=2, predict=False)
-    model = RVD(forecaster, net, scale=1.0)
-    mu, state = forecaster(clips[:, :2])
-    assert (
-        not mu.any()
-        and mu.shape == (3, 1, 1, 16, 24)
-        and state.forecast == []
-        and not forecaster.teach(clips, 2)[0].any()
-    )
-    assert abs(residual_scale(clips, forecaster) - clips[:, 2:].square().mean().sqrt()) < 1e-6
-    assert (
-        model.forecast(clips[:, :2], 2, 2, steps=2).shape == (2, 3, 2, 1, 16, 24)
-        and model.loss(clips).isfinite()
-    )
+    model, mu = RVD(forecaster, net, scale=1.0), forecaster(clips[:, :2])[0]
+    assert not mu.any() and mu.shape == (3, 1, 1, 16, 24)
+    assert not forecaster.teach(clips, 2)[0].any()
+    assert_close(residual_scale(clips, forecaster), float(clips[:, 2:].square().mean().sqrt()))
+    assert model.forecast(clips[:, :2], 2, 2, steps=2).shape == (2, 3, 2, 1, 16, 24)
+    assert model.loss(clips).isfinite()
 
 
-def test_clip_holds_what_is_fed_back_and_changes_nothing_inside(clips):
-    model, seen = models(), []
-    forecaster = model.forecaster
-    fed = RVD(
-        lambda frames, state=None: (seen.append(frames), forecaster(frames, state))[1],
-        model.net,
-        scale=30.0,
-    )
-    out = fed.forecast(clips[:, :2], 3, steps=3, generator=seeded(0))
-    assert out.abs().max() > 1
-    held = fed.forecast(clips[:, :2], 3, steps=3, generator=seeded(0), clip=(-1, 1))
-    assert held.abs().max() <= 1 and max(v.abs().max() for v in seen[-2:]) <= 1
-    wide = fed.forecast(clips[:, :2], 3, steps=3, generator=seeded(0), clip=(-1e6, 1e6))
-    torch.testing.assert_close(wide, out, rtol=1e-3, atol=1e-2)
+# ---------------------------------------------------------------- wrong input
 
 
-def test_the_scale_of_a_random_walk_is_its_step():
-    "x = last frame + 0.2 times white noise: what persistence misses is known; a forecast of nothing misses more."
-    g = seeded(5)
-    steps = 0.2 * torch.randn(64, 5, 1, 8, 8, generator=g)
-    walk = (torch.zeros(64, 1, 1, 8, 8) + steps.cumsum(1)).clamp(-1, 1)
-    assert (
-        abs(residual_scale(walk) - 0.2) < 0.01
-        and residual_scale(walk, lambda frames, state=None: (0 * frames[:, -1:], None)) > 0.25
-    )
+class NoNoise(VP):
+    def c(self, t):
+        return (1 - t) * super().c(t)
 
 
-def test_bad_input():
-    message = complaint(lambda: RVD(None, None, Bridge()))
-    assert message.startswith("path: got Bridge")
-    assert complaint(lambda: RVD(None, None, scale=float("nan"))).startswith("scale")
+class NeedsY(VP):
+    needs_y = True
 
 
-@pytest.mark.parametrize("size, width", [(64, 48), (128, 64)])
-def test_paper_sizes(size, width):
-    with torch.device("meta"):
-        forecaster, net = rvd_networks(size, channels=3)
-    assert net.out[0].conv.out_channels == forecaster.out.in_channels == width
-    assert [g.candidate.in_channels for g in forecaster.context.gru] == [
-        width * m for m in {64: (1, 2, 4, 8), 128: (1, 1, 2, 2, 4, 4)}[size]
-    ]
-    assert [g.candidate.in_channels for g in forecaster.read.gru] == [
-        width * m for m in {64: (1, 2, 2, 4), 128: (1, 2, 3, 4)}[size]
-    ]
+@pytest.mark.parametrize(
+    "make, says",
+    [
+        (lambda: RVD(None, None, Bridge()), "path: got Bridge, expected"),
+        (lambda: RVD(None, None, NeedsY()), "path: got NeedsY, expected"),
+        (lambda: RVD(None, None, NoNoise()), "path: got NoNoise, expected"),
+        (lambda: RVD(None, None, scale=float("nan")), "scale: got nan, expected"),
+        (lambda: RVD(None, None, scale=0), "scale: got 0, expected"),
+        (lambda: RVD(None, None, context=0), "context: got 0, expected"),
+        (lambda: RVD(None, None, context=2.0), "context: got 2.0, expected"),
+        (lambda: RVD(None, None, explicit=-1.0), "explicit: got -1.0, expected"),
+        (lambda: RVD(None, None, wrap=FromV), "wrap: got FromV, expected RVD(forecaster, FromV("),
+    ],
+)
+def test_what_cannot_be_served_is_refused(make, says):
+    assert complaint(make).startswith(says)
+
+
+def test_bad_input(clips):
+    model = RVD(persistence, zero, scale=0.3)
+    says = complaint(model.loss, clips[:, :2])
+    assert says.startswith("clip: got 2 frames, expected at least 3")
+    assert complaint(model.loss, 7 * clips).startswith("clip: got values in")
+    for options in (dict(n_frames=2.0), dict(n_frames=0), dict(n_samples=0), dict(chunk=-1)):
+        how = dict(dict(n_frames=2, n_samples=1), **options)
+        says = complaint(lambda: model.forecast(clips[:, :2], **how))
+        assert says.startswith(f"{next(iter(options))}: got")
+    says = complaint(model.forecast, clips[:, :2] * torch.nan, 2)
+    assert says.startswith("past: got NaN")
+
+
+def test_a_forecast_of_another_shape_is_no_broadcast(clips):
+    "One mean for all pixels, or a frame too many, would go through the arithmetic unseen."
+    coarse = lambda frames, state=None: (frames[:, -1:].mean((3, 4), keepdim=True), None)
+    for forecaster in (coarse, lambda frames, state=None: (frames[:1, -1:], None)):
+        model = RVD(forecaster, zero, scale=0.3)
+        for call in (
+            lambda: model.loss(clips),
+            lambda: model.forecast(clips[:, :2], 1),
+            lambda: residual_scale(clips, forecaster),
+        ):
+            assert complaint(call).startswith("forecaster: got mu of shape")
+
+
+def test_names_that_moved_say_where():
+    says = complaint(lambda: exec("from vidiffedu.residual import rvd_networks"))
+    assert says == "rvd_networks: moved from vidiffedu.residual to vidiffedu.recurrent"

@@ -4,6 +4,7 @@ import html.parser
 import json
 import os
 import pathlib
+import posixpath
 import re
 import shutil
 import subprocess
@@ -87,6 +88,13 @@ def in_nav(config):
     return [*walk(site["sidebar"]), *walk(site["navbar"])]
 
 
+def files(folder, kind):
+    "Pages of this kind, relative to the folder, those in folders inside it too."
+    found = [p.relative_to(folder) for p in folder.rglob(f"*.{kind}")]
+    hidden = lambda rel: any(part[0] in "._" for part in rel.parts)
+    return sorted(rel.as_posix() for rel in found if not hidden(rel))
+
+
 def read(path):
     nb = json.loads(path.read_text(encoding="utf-8"))
     for c in nb["cells"]:
@@ -100,7 +108,7 @@ def problems(raw, site):
     from nbconvert import HTMLExporter
 
     config = yaml.safe_load((site / "_quarto.yml").read_text(encoding="utf-8"))
-    names = {p.name for p in [*site.glob("*.ipynb"), *site.glob("*.qmd"), *site.glob("*.md")]}
+    names = {rel for kind in ("ipynb", "qmd", "md") for rel in files(site, kind)}
     sidebar = [*in_nav({"website": {"sidebar": config["website"]["sidebar"], "navbar": []}})]
     bad = [
         f"_quarto.yml: {n} is in the nav, but there is no such page"
@@ -118,15 +126,15 @@ def problems(raw, site):
 
     keys, used, pages = bib_keys((site / "references.bib").read_text(encoding="utf-8")), set(), {}
     exporter = HTMLExporter(template_name="basic")
-    for path in sorted(site.glob("*.ipynb")):
-        nb, written = read(path), read(raw / path.name)
+    for rel in files(site, "ipynb"):
+        nb, written = read(site / rel), read(raw / rel)
         prose = "\n".join(c["source"] for c in nb["cells"] if c["cell_type"] == "markdown")
         for k in sorted(cited(prose)):
             used.add(k)
             if k not in keys:
-                bad.append(f"{path.name}: [@{k}] is not in references.bib")
+                bad.append(f"{rel}: [@{k}] is not in references.bib")
         bad += [
-            f"{path.name}: {line}"
+            f"{rel}: {line}"
             for line in [
                 *title_problems(written),
                 *picture_problems(written),
@@ -134,7 +142,7 @@ def problems(raw, site):
             ]
         ]
         nb["cells"] = [c for c in nb["cells"] if c["cell_type"] == "markdown"]
-        pages[path.name] = Page(exporter.from_notebook_node(nbformat.reads(json.dumps(nb), 4))[0])
+        pages[rel] = Page(exporter.from_notebook_node(nbformat.reads(json.dumps(nb), 4))[0])
     bad += [f"references.bib: {k} is cited nowhere" for k in sorted(keys - used)]
 
     for name, page in pages.items():
@@ -142,7 +150,10 @@ def problems(raw, site):
             url = urllib.parse.urlsplit(link)
             if url.scheme or link.startswith("//"):
                 continue
-            target = urllib.parse.unquote(url.path) or name
+            path = urllib.parse.unquote(url.path)
+            target = (
+                posixpath.normpath(posixpath.join(posixpath.dirname(name), path)) if path else name
+            )
             if target in pages:
                 if url.fragment and urllib.parse.unquote(url.fragment) not in pages[target].anchors:
                     bad.append(
@@ -256,7 +267,7 @@ def test_nbdev_yml_is_what_nbdev_writes():
 # ---- the check can fail: a small site, broken in one place at a time
 
 
-def small_site(folder, cells=None, quarto=None, bib="@misc{one2020,\n title = {One}\n}\n"):
+def small_site(folder, cells=None, quarto=None, bib="@misc{one2020,\n title = {One}\n}\n", up=None):
     cell = lambda kind, source, **more: dict(
         cell_type=kind,
         metadata={},
@@ -271,17 +282,23 @@ def small_site(folder, cells=None, quarto=None, bib="@misc{one2020,\n title = {O
         ],
         "b": [cell("markdown", "# B\n\n> Another"), cell("markdown", "## Second part")]
         + [cell(*c[:2], **(c[2] if len(c) > 2 else {})) for c in cells or []],
+        "in/c": [
+            cell("markdown", "# C\n\n> A third"),
+            cell("markdown", up or "[up](../b.ipynb#second-part)"),
+        ],
     }
     raw, out = folder / "raw", folder / "out"
     for d in (raw, out):
-        d.mkdir()
+        (d / "in").mkdir(parents=True)
         for name, content in pages.items():
             (d / f"{name}.ipynb").write_text(
                 json.dumps(dict(cells=content, metadata={}, nbformat=4, nbformat_minor=5))
             )
     config = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
     config["website"] = quarto or dict(
-        sidebar=dict(contents=["index.ipynb", dict(section="S", contents=["b.ipynb"])]),
+        sidebar=dict(
+            contents=["index.ipynb", dict(section="S", contents=["b.ipynb", "in/c.ipynb"])]
+        ),
         navbar=dict(left=[dict(href="index.ipynb")]),
     )
     (out / "_quarto.yml").write_text(yaml.dump(config))
@@ -301,23 +318,29 @@ def test_a_whole_site_passes(tmp_path):
         (
             dict(
                 quarto=dict(
-                    sidebar=dict(contents=["index.ipynb", "b.ipynb", "gone.ipynb"]), navbar={}
+                    sidebar=dict(contents=["index.ipynb", "b.ipynb", "in/c.ipynb", "gone.ipynb"]),
+                    navbar={},
                 )
             ),
             "gone.ipynb is in the nav",
         ),
         (
-            dict(quarto=dict(sidebar=dict(contents=["index.ipynb"]), navbar={})),
+            dict(quarto=dict(sidebar=dict(contents=["index.ipynb", "in/c.ipynb"]), navbar={})),
             "b.ipynb is not in the sidebar",
         ),
         (
             dict(
-                quarto=dict(sidebar=dict(contents=["index.ipynb", "b.ipynb", "b.ipynb"]), navbar={})
+                quarto=dict(
+                    sidebar=dict(contents=["index.ipynb", "b.ipynb", "b.ipynb", "in/c.ipynb"]),
+                    navbar={},
+                )
             ),
             "twice in the sidebar",
         ),
         (dict(cells=[("markdown", "[away](nowhere.ipynb)")]), "nowhere.ipynb: no such page"),
         (dict(cells=[("markdown", "[up](index.ipynb#a-plaice)")]), "#a-plaice"),
+        (dict(up="[beside](b.ipynb)"), "in/c.ipynb: link b.ipynb: no such page"),
+        (dict(up="[up](../b.ipynb#gone)"), "#gone"),
         (dict(cells=[("markdown", "[here](#first-part)")]), "#first-part"),
         (
             dict(cells=[("markdown", "as in [@two2021, eq. 3]")]),

@@ -1,5 +1,6 @@
 """Training runs that are killed, interrupted, split over processes and fed nonsense."""
 
+import contextlib
 import json
 import math
 import os
@@ -12,18 +13,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from pretend_device import pretend_device
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import Dataset
 
-from vidiffedu.train import fit, load_weights, save_weights
+from vidiffedu import threads
+from vidiffedu.core import complaint
+from vidiffedu.safety import read_tensors, write_tensors
+from vidiffedu.train import clip_rows, clip_source, ema_decay, fit, load_weights, save_weights
 
 here = Path(__file__)
 
 
 class Net(nn.Module):
-    "Everything that has state or draws: batch-norm, dropout, noise from a generator, channels_last weights."
+    "All that has state or draws: batch-norm, dropout, a generator's noise, channels_last."
 
     def __init__(self, width=4):
         super().__init__()
@@ -54,7 +59,7 @@ class Crops(Dataset):
 
 
 def world(n, generator):
-    return torch.rand(n, 2, 1, 4, 4, generator=generator) * 2 - 1
+    return torch.rand(n, 2, 1, 4, 4, generator=generator, device=generator.device) * 2 - 1
 
 
 def clips_of(kind):
@@ -66,7 +71,8 @@ def clips_of(kind):
 def train(kind, out, **kw):
     torch.manual_seed(0)
     model = Net()
-    options = dict(steps=120, batch_size=5, every=7, seed=3, ema=0.9, progress=False) | kw
+    options = dict(steps=120, batch_size=5, every=7, seed=3, ema=0.9, progress=False, threads=1)
+    options |= kw
     return model, fit(model, clips_of(kind), out=out, **options)
 
 
@@ -109,7 +115,7 @@ def test_killed_at_any_moment_and_resumed_is_the_same_run(kind, tmp_path):
 
 @pytest.mark.parametrize("moment", ["write", "rename"])
 def test_killed_while_writing_leaves_the_checkpoint_before(moment, tmp_path):
-    "Killed with half a file written, or the moment before it gets its name: the old checkpoint is whole."
+    "Killed with half a file written, or before it gets its name: the old checkpoint is whole."
     assert child(moment, "tensor", tmp_path).wait() == -signal.SIGKILL
     assert (tmp_path / "checkpoint.safetensors.part").exists()
     assert (
@@ -126,25 +132,24 @@ def test_workers_give_the_same_clips(tmp_path):
     same_run(tmp_path / "none", tmp_path / "two")
 
 
-def test_interrupt_saves_and_resumes(tmp_path, capsys):
-    "Ctrl-C in the middle of a step: the step is finished, saved, and the run goes on from there."
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_saves_and_resumes(number, tmp_path, capsys):
+    "Ctrl-C in the middle of a step: it is completed and saved, and the run goes on from there."
 
     def interrupt(step, loss):
         if step == 10:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     model, run = train("tensor", tmp_path / "a", on_step=interrupt)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
     assert run.step == 11 and len(run.losses) == 11 and run.steps == 120
     assert "stopped at step 11 of 120" in capsys.readouterr().out
     _, run = train("tensor", tmp_path / "a", resume=True)
     assert "at step 11" in capsys.readouterr().out and run.step == 120
     train("tensor", tmp_path / "b")
     same_run(tmp_path / "a", tmp_path / "b")
-    _, run = train(
-        "tensor", tmp_path / "a", resume=True
-    )  # finished: returns at once, with everything in place
+    _, run = train("tensor", tmp_path / "a", resume=True)  # finished: returns at once
     assert run.step == 120 and len(run.losses) == 120
     saved = load_file(tmp_path / "a" / "weights.safetensors")
     for k, v in run.ema.state_dict().items():
@@ -167,6 +172,162 @@ def test_fit_leaves_the_callers_randomness_and_mode_alone(tmp_path):
     assert not model.training and not run.ema.training
     assert torch.equal(run.ema.net[1].running_mean, model.net[1].running_mean)
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", ["dataset", "function"])
+def test_measuring_threads_leaves_nothing_behind(kind, two_threads, monkeypatch):
+    "Every bit of the run and the caller's randomness: with a measurement and without."
+    measure, measured = threads._rates, []
+
+    def rates(work, counts, seconds):
+        measured.append(measure(work, counts, 0.1))
+        return {n: float(n) for n in counts}  # two threads win
+
+    monkeypatch.setattr(threads, "_rates", rates)
+    runs = []
+    for wanted in (None, 2):
+        torch.manual_seed(1)
+        model = Net()
+        run = fit(model, clips_of(kind), 25, progress=False, threads=wanted)
+        assert run.threads == 2
+        runs.append([*model.state_dict().values(), torch.rand(3), run.losses])
+    assert len(measured) == 1 and all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+def test_threads_are_kept_in_the_checkpoint(tmp_path, monkeypatch, two_threads):
+    "Taken again on resume without a measurement, unless overruled; old checkpoints have none."
+    before = torch.get_num_threads()
+    _, run = train("tensor", tmp_path / "a", steps=30, threads=3, on_step=at(7, signal.SIGINT))
+    assert run.threads == 3 and run.step == 8 and torch.get_num_threads() == before
+    seen = []
+    options = dict(steps=30, resume=True, on_step=lambda *_: seen.append(torch.get_num_threads()))
+    monkeypatch.setattr("vidiffedu.threads._rates", None)  # a measurement would fail
+    train("tensor", tmp_path / "a", threads=None, **options)
+    assert set(seen) == {3} and torch.get_num_threads() == before
+    seen.clear()
+    train("tensor", tmp_path / "b", steps=30, threads=3, on_step=at(7, signal.SIGINT))
+    train("tensor", tmp_path / "b", threads=2, **options)
+    assert set(seen) == {2}
+    path = tmp_path / "b" / "checkpoint.safetensors"
+    tensors, label = read_tensors(path)
+    run = {k: v for k, v in json.loads(label["run"]).items() if k != "threads"}
+    write_tensors(path, tensors, label | {"run": json.dumps(run)})
+    _, run = train("tensor", tmp_path / "b", threads=None, steps=30, resume=True)
+    assert run.threads == before
+
+
+def at(step, number):
+    return lambda now, loss: signal.raise_signal(number) if now == step else None
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_clips_of_any_float_train_in_the_models_dtype(dtype):
+    clips = clips_of("tensor").to(dtype)
+    seen, losses = set(), []
+
+    class Looks(Plain):
+        def loss(self, clip, generator=None):
+            seen.add(clip.dtype)
+            return super().loss(clip, generator)
+
+    for kind in (clips, list(clips), lambda n, generator: clips[:n]):
+        torch.manual_seed(0)
+        losses.append(fit(Looks(), kind, 3, batch_size=4, progress=False).losses)
+    assert seen == {torch.float32}
+    torch.manual_seed(0)
+    same = fit(Looks(), clips.float(), 3, batch_size=4, progress=False).losses
+    assert torch.equal(losses[0], same)
+    torch.manual_seed(0)
+    fit(Looks().double(), clips, 3, batch_size=4, progress=False)
+    assert seen == {torch.float32, torch.float64}
+
+
+def test_a_compiled_net_saves_names_that_the_plain_one_reads(tmp_path):
+    torch.manual_seed(0)
+    model = Plain()
+    model.net = torch.compile(model.net, backend="eager")
+    fit(model, world, 4, out=tmp_path, progress=False)
+    plain = load_weights(Plain(), tmp_path / "weights.safetensors")
+    fit(Plain(), world, 4, out=tmp_path, resume=True, progress=False)  # its checkpoint too
+    save_weights(plain, tmp_path / "plain.safetensors")
+    load_weights(model, tmp_path / "plain.safetensors")
+    for a, b in zip(plain.parameters(), model.parameters()):
+        assert torch.equal(a, b)
+
+
+def test_an_accelerator_that_fit_does_not_serve_is_refused():
+    from types import SimpleNamespace
+
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedType
+
+    accelerator = Accelerator(gradient_accumulation_steps=4)
+    one_line(ValueError, "accelerator: got", fit, Net(), good, 5, accelerator=accelerator)
+    for kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        split = SimpleNamespace(gradient_accumulation_steps=1, distributed_type=kind)
+        one_line(ValueError, kind.value, fit, Net(), good, 5, accelerator=split)
+
+
+@pytest.mark.parametrize("n, batch_size, processes", [(10, 4, 1), (10, 4, 3), (3, 7, 2), (1, 2, 1)])
+def test_every_clip_comes_once_a_lap(n, batch_size, processes):
+    "The batches of all processes, one after the other, are shuffles of all clips."
+    share = dict(n=n, batch_size=batch_size, processes=processes, seed=4)
+    steps = -(-3 * n // (batch_size * processes))  # three laps at least
+    queue = [clip_rows(k, rank=r, **share) for k in range(steps) for r in range(processes)]
+    laps = torch.cat(queue)[: 3 * n].view(3, n)
+    assert (laps.sort(1).values == torch.arange(n)).all()
+    if n == 10:
+        assert not torch.equal(laps[0], laps[1])  # each lap has its own order
+
+
+def test_two_processes_draw_different_worlds_and_datasets():
+    for kind in ("dataset", "tensor"):
+        share = dict(batch_size=6, seed=1, processes=2)
+        one, two = (clip_source(clips_of(kind), range(3), rank=r, **share) for r in (0, 1))
+        for k in range(3):
+            assert not torch.equal(one(k, None), two(k, None))
+
+
+class Noise(Dataset):
+    "Every item is nothing but what torch draws."
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        return torch.rand(2, 1, 4, 4)
+
+
+def test_no_two_draws_are_the_same():
+    "Items of a batch, of two steps, of two processes; a loss's own, with a generator or without."
+    seen = []
+    for rank in (0, 1):
+        draw = clip_source(Noise(), range(3), 4, rank=rank, processes=2)
+        seen += [clip.sum().item() for k in range(3) for clip in draw(k, None)]
+
+    class Draws(Plain):
+        def loss(self, clip, generator=None):
+            seen.append(torch.rand(1).item())
+            seen.append(torch.rand(1, generator=generator).item())
+            return super().loss(clip)
+
+    fit(Draws(), good, 6, progress=False, seed=7)
+    assert len(set(seen)) == len(seen) == 2 * 3 * 4 + 2 * 6
+
+
+def test_the_start_is_forgotten_as_a_binomial_says():
+    "While the decay grows, the share of the start after n steps is 1 / C(n + 9, 9)."
+    for n in (1, 10, 50):
+        assert math.isclose(math.prod(map(ema_decay, range(n))), 1 / math.comb(n + 9, 9))
+    assert ema_decay(10**6) == 0.999 and ema_decay(10**6, 0.5) == 0.5
 
 
 def test_average_and_schedule_are_what_they_say():
@@ -233,26 +394,16 @@ class Plain(nn.Module):
         return (self.net(clip[:, :, 0]) - clip[:, :, 0]).square().mean()
 
 
+def two_processes(*args):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc_per_node", "2", str(here), *map(str, args)]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, text=True, capture_output=True, timeout=400, env=one_thread)
+
+
 def test_two_processes_are_one_with_the_batches_joined(tmp_path):
-    "Two gloo processes with batches of 4 follow one process with batches of 8, and agree with each other."
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        str(here),
-        "ranks",
-        str(tmp_path),
-    ]
-    done = subprocess.run(
-        command,
-        text=True,
-        capture_output=True,
-        timeout=400,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    "Two gloo processes with batches of 4 follow one with batches of 8, and agree."
+    done = two_processes("ranks", tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     ranks = [load_file(tmp_path / f"rank{r}.safetensors") for r in (0, 1)]
     for k in ranks[0]:
@@ -268,6 +419,76 @@ def test_two_processes_are_one_with_the_batches_joined(tmp_path):
         torch.testing.assert_close(saved[f"ema.{k}"], v, rtol=1e-4, atol=1e-5)
 
 
+def test_two_processes_that_cannot_train_together_say_why(tmp_path):
+    "Two machines without a shared disk, where only the first has a checkpoint; an unused weight."
+    done = two_processes("refused", tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    ends = [load_file(tmp_path / f"end{rank}.safetensors") for rank in (0, 1)]
+    for k, v in ends[0].items():  # those that can leave with the same running statistics
+        assert torch.equal(v, ends[1][k]), k
+    for rank in (0, 1):
+        apart, unused = (tmp_path / f"said{rank}").read_text().splitlines()
+        assert apart.startswith("out: got checkpoints at steps [4, 0], expected one")
+        assert unused.startswith("model: got no gradient for spare.weight, expected one")
+
+
+def steps_that_wait(syncs, accelerator=None):
+    "Train 45 steps; at which of them, after the first, the list of waits grew."
+    seen, waited = [0], []
+
+    def look(step, loss):
+        if step > 1 and len(syncs) > seen[0]:
+            waited.append(step)
+        seen[0] = len(syncs)
+
+    options = dict(every=100, progress=False, on_step=look, accelerator=accelerator)
+    fit(Plain(), world, 45, **options)
+    return waited
+
+
+def test_only_every_twentieth_step_waits_for_the_device(monkeypatch):
+    "On a pretended device, which counts what would make a program wait."
+    monkeypatch.setattr(torch, "autocast", lambda **_: contextlib.nullcontext())
+    with pretend_device() as (device, syncs):
+        accelerator = Alone(device)
+        assert steps_that_wait(syncs, accelerator) == [20, 40, 45]
+
+
+class Alone:
+    "As much of an Accelerator as `fit` asks for, on a device of our choice."
+
+    is_main_process, process_index, num_processes = True, 0, 1
+    gradient_accumulation_steps, distributed_type, mixed_precision = 1, "NO", "no"
+
+    def __init__(self, device):
+        self.device, self.print = device, print
+
+    def prepare(self, model):
+        return model
+
+    def gather(self, x):
+        return x
+
+    def wait_for_everyone(self):
+        pass
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("kind", ["tensor", "dataset", "function"])
+def test_a_step_does_not_wait_for_a_gpu(kind):
+    "PyTorch itself raises an error where a step waits; steps 1 and 20 may."
+
+    def guard(step, loss):
+        quiet = step + 1 in (20, 40, 45)
+        torch.cuda.set_sync_debug_mode("default" if quiet else "error")
+
+    options = dict(every=100, progress=False, on_step=guard)
+    try:
+        fit(Plain(), clips_of(kind), 45, **options)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def one_line(error, text, call, *args, **kw):
     with pytest.raises(error) as e:
         call(*args, **kw)
@@ -275,6 +496,10 @@ def one_line(error, text, call, *args, **kw):
 
 
 good = torch.zeros(4, 2, 1, 4, 4)
+
+
+def wrong_device(generator):
+    raise RuntimeError("Expected a 'cpu' device type for generator but found 'cuda'")
 
 
 @pytest.mark.parametrize(
@@ -291,6 +516,7 @@ good = torch.zeros(4, 2, 1, 4, 4)
         (lambda n, g: good - 2, ValueError, "at step 1"),
         (lambda n, g: good[0], ValueError, "clips"),
         (lambda n, g: "clip", TypeError, "clips"),
+        (lambda n, g: torch.randn(n, generator=wrong_device(g)), ValueError, "generator.device"),
         ([(good[0], 1)], TypeError, "clips"),
     ],
 )
@@ -317,11 +543,16 @@ def test_bad_clips(clips, error, text):
         dict(seed=-1),
         dict(weight_decay=-1.0),
         dict(every=0),
+        dict(every=2.5),
+        dict(steps="five"),
+        dict(lr="small"),
+        dict(threads=0),
+        dict(workers=-1),
     ],
 )
 def test_bad_settings(option):
     one_line(
-        ValueError,
+        (ValueError, TypeError),
         next(iter(option)) + ":",
         fit,
         Net(),
@@ -356,19 +587,24 @@ def test_a_loss_that_is_nan_stops_the_run_before_it_is_saved(tmp_path):
     assert len(load_file(tmp_path / "checkpoint.safetensors")["losses"]) == 8
 
 
+def longer(out):
+    "The cosine is stretched over the whole run: a longer run differs from its first step on."
+    train("tensor", out, steps=9, resume=True)
+
+
 def test_nothing_is_overwritten(tmp_path):
     train("tensor", tmp_path, steps=4)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     assert sorted(before) == ["checkpoint.safetensors", "weights.safetensors"]
     one_line(ValueError, "resume=True", train, "tensor", tmp_path, steps=4)
     one_line(ValueError, "lr:", train, "tensor", tmp_path, steps=4, lr=0.5, resume=True)
-    one_line(ValueError, "steps:", train, "tensor", tmp_path, steps=9, resume=True)
+    one_line(ValueError, "steps: got 9, expected 4", longer, tmp_path)
     one_line(ValueError, "clips:", train, "function", tmp_path, steps=4, resume=True)
     one_line(ValueError, "another model", fit, Net(5), good, 4, out=tmp_path, resume=True)
     one_line(ValueError, "another model", fit, Plain(), good, 4, out=tmp_path, resume=True)
     assert before == {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     (tmp_path / "checkpoint.safetensors").write_bytes(before["checkpoint.safetensors"][:-50])
-    one_line(ValueError, "truncated", train, "tensor", tmp_path, steps=4, resume=True)
+    one_line(ValueError, "whole safetensors file", train, "tensor", tmp_path, steps=4, resume=True)
     assert (tmp_path / "weights.safetensors").read_bytes() == before["weights.safetensors"]
 
 
@@ -397,9 +633,8 @@ def test_weights_all_or_nothing(tmp_path):
         one_line(ValueError, "net.", load_weights, wrong, path)
         for k, v in wrong.state_dict().items():
             assert torch.equal(v, before[k])
-    one_line(
-        FileNotFoundError, "none.safetensors", load_weights, model, tmp_path / "none.safetensors"
-    )
+    none = tmp_path / "none.safetensors"
+    one_line(FileNotFoundError, "none.safetensors", load_weights, model, none)
     (tmp_path / "text").write_text("not a tensor\nin sight")
     one_line(ValueError, "path:", load_weights, model, tmp_path / "text")
     train("tensor", tmp_path / "run", steps=2)
@@ -476,6 +711,23 @@ def _main(what, *args):
             accelerator=accelerator,
         )
         save_weights(model, out / f"rank{accelerator.process_index}.safetensors")
+        torch.distributed.destroy_process_group()
+    if what == "refused":
+        from accelerate import Accelerator
+
+        accelerator, folder = Accelerator(cpu=True), Path(args[0])
+        rank, options = accelerator.process_index, dict(progress=False, accelerator=accelerator)
+        own, spare = folder / f"rank{rank}", Plain()
+        spare.spare = nn.Linear(2, 2)
+        fit(Plain(), world, 4, out=own, **options)  # the first process saves
+        end = Net()
+        fit(end, world, 4, **options)
+        save_weights(end, folder / f"end{rank}.safetensors")
+        lines = [
+            complaint(fit, Plain(), world, 4, out=own, resume=True, **options),
+            complaint(fit, spare, world, 4, **options),
+        ]
+        (folder / f"said{rank}").write_text("\n".join(lines))
         torch.distributed.destroy_process_group()
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from vidiffedu.core import complaint, seeded
-from vidiffedu.data import Lattice, VortexStreet, equilibrium, vortex_clips
+from vidiffedu.vortex import Lattice, VortexStreet, equilibrium, vortex_clips
 
 C = torch.tensor([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1], [1, 1], [-1, -1], [1, -1], [-1, 1]])
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
@@ -117,6 +117,45 @@ def test_viscosity_of_every_run_is_its_own():
     assert_close(found, (taus - 0.5) / 3, atol=0.0, rtol=k**2)
 
 
+def test_a_taylor_green_vortex_keeps_its_shape_and_decays():
+    """Whirls of stream function sin(kx x) sin(ky y) between slippery walls, ends joined: an exact
+    solution of Navier-Stokes, in which pressure balances what carries momentum along."""
+    h, w, tau = 24, 48, 0.6
+    kx, ky, nu = 2 * math.pi / w, math.pi / h, (tau - 0.5) / 3
+    x, y = torch.arange(w).double() + 0.5, (torch.arange(h).double() + 0.5)[:, None]
+    u = ky * torch.sin(kx * x) * torch.cos(ky * y)
+    v = -kx * torch.cos(kx * x) * torch.sin(ky * y)
+    start = torch.stack([u, v])[None] * (0.03 / ky)
+    box = Lattice(
+        torch.zeros(h, w, dtype=torch.bool), torch.tensor([tau]).double(), start, slip=True
+    )
+    before = box.step(200).velocity()
+    fades = math.exp(-nu * (kx**2 + ky**2) * 300)
+    error = (box.step(300).velocity() - fades * before).abs().max() / before.abs().max()
+    assert fades < 0.75 and error < 2 * ky**2
+
+
+def test_each_rule_of_the_edges():
+    """One tick without collisions (tau without limit), from noise: what arrives at the rim is what
+    the table of the page says, with weights 1/9 along an axis."""
+    inflow = torch.linspace(0.05, 0.1, 7).double()
+    solid = torch.zeros(7, 9, dtype=torch.bool)
+    solid[3, 4] = True
+    for slip in (False, True):
+        box = Lattice(solid, torch.tensor([1e15]).double(), inflow=inflow, slip=slip)
+        box.populations.copy_(noise(1, 9, 7, 9).masked_fill(solid, 0))
+        old, new = box.populations[0].clone(), box.step(1).populations[0]
+        piston = 6 * inflow / 9  # 6 w c·u, back as by a piston
+        assert_close(new[1, :, 0], old[2, :, 0] + piston)
+        rest = 1 / 9 * (3 * -inflow + 4.5 * inflow**2 - 1.5 * inflow**2)  # equation 2, density 1
+        assert_close(new[2, :, -1], 0.9 * old[2, :, -1] + 0.1 * rest)
+        assert_close(new[1, 3, 5], old[2, 3, 5])  # back from the solid node
+        assert_close(new[3, 0, 1:-1], old[4, 0, 1:-1])  # from the wall: straight back either way
+        mirrored = old[7, 0, 0:6]  # (1, -1) hits the wall one node on and turns to (1, 1)
+        back = old[6, 0, 1:7]  # what went there from here, (-1, -1)
+        assert_close(new[5, 0, 1:7], mirrored if slip else back)
+
+
 def test_what_flows_in_flows_out():
     "The piston's flow is exact, node by node in the mean over the rows; after the start as much leaves."
     street = VortexStreet(
@@ -169,6 +208,24 @@ def test_curl_of_known_fields_and_its_range():
     assert (frame[0, 0, ~fluid] == 0).all()
 
 
+def test_the_post_stands_where_the_page_says():
+    solid = VortexStreet(50.0, (40, 80), 10.0).lattice.solid.double()
+    y, x = torch.arange(40).double(), torch.arange(80).double()
+    at = (solid.sum(0) @ x / solid.sum(), solid.sum(1) @ y / solid.sum())
+    assert at == pytest.approx((79 / 4, 39 / 2), abs=0.26)  # nodes are whole numbers
+    assert abs(solid.sum() / (math.pi * 10**2 / 4) - 1) < 0.1
+    moved = VortexStreet(50.0, (40, 80), 10.0, centre=(30, 12)).lattice.solid
+    assert moved[8:17, 30].all() and moved.sum(1)[8:17].sum() == moved.sum()
+
+
+def test_a_channel_is_judged_by_its_fastest_stream():
+    "A parabola of mean u_in is 1.5 u_in in the middle: at .2 viscosity must be 6 * .3**3 or more."
+    for channel, fastest in ((False, 0.2), (True, 0.3)):
+        line = complaint(VortexStreet, 1e6, (32, 64), 6.0, 0.2, channel=channel)
+        most = int(0.2 * 6.0 / (6 * fastest**3) + 1e-6)
+        assert f"to {most}, the stable range" in line
+
+
 def test_reynolds_decides_between_rest_and_street():
     street = VortexStreet([25.0, 100.0], (48, 96), 9.0, generator=seeded(0)).step(4000)
     swing = (
@@ -214,15 +271,27 @@ def test_clips(device):
     assert_close(clips[::2, 0], F.avg_pool2d(street.vorticity(), 2))  # first at `warm`, averaged
 
 
-def test_a_fast_loop_for_a_compiler_is_the_same_loop(monkeypatch):
-    "Without the compiler: torch.compile replaced by the identity."
-    monkeypatch.setattr(torch, "compile", lambda f: f)
-    a, b = (
-        VortexStreet([60.0, 90.0], (24, 40), 6.0, generator=seeded(0), dtype=torch.float64)
-        for _ in range(2)
-    )
-    b.lattice.compile()
-    assert_close(a.step(200).velocity(), b.step(200).velocity(), atol=1e-12, rtol=0.0)
+def test_threads_are_set_while_it_steps_and_put_back(monkeypatch):
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        street = VortexStreet(60.0, (24, 40), 6.0, generator=seeded(0), dtype=torch.float64)
+        step = street.lattice.step
+        street.lattice.step = lambda n: seen.append(torch.get_num_threads()) or step(n)
+        street.step(2)
+        street.threads = 3
+        street.step(2)
+        assert seen == [1, 3] and torch.get_num_threads() == 2
+        del street.lattice.step
+        start = street.lattice.populations.clone()
+        street.lattice.trial(5)
+        assert torch.equal(street.lattice.populations, start) and street.lattice.ticks == 4
+        asked = VortexStreet(60.0, (24, 40), 6.0, dtype=torch.float64, gust=0.0, threads=None)
+        alone = VortexStreet(60.0, (24, 40), 6.0, dtype=torch.float64, gust=0.0, threads=1)
+        assert_close(asked.step(7).velocity(), alone.step(7).velocity())
+        assert asked.threads in (1, 2) and asked.lattice.ticks == 7
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("u_in, diameter", [(0.1, 6.0), (0.05, 6.0), (0.2, 6.0)])
@@ -238,21 +307,22 @@ def test_a_flow_that_blows_up_says_so(monkeypatch):
     monkeypatch.setattr(VortexStreet, "_check", lambda *args: None)
     street = VortexStreet(1e4, (32, 64), 6.0, generator=seeded(0))
     line = complaint(lambda: [street.step(500) for _ in range(40)])
-    assert line.startswith("reynolds is [10000.0]") and "blown up" in line
+    assert line.startswith("reynolds: got [10000.0]") and "blown up" in line
 
 
 @pytest.mark.parametrize(
     "how, words",
     [
-        (dict(reynolds=2000.0), ("reynolds is 2000", "8 to 200", "stable range")),
-        (dict(reynolds=[100.0, 1.0]), ("reynolds is 1,", "8 to 200")),
-        (dict(reynolds=float("nan")), ("reynolds is nan",)),
-        (dict(reynolds=-50.0), ("reynolds is -50",)),
-        (dict(u_in=0.5), ("u_in is 0.5", "0.2")),
-        (dict(u_in=0.0), ("u_in is 0",)),
-        (dict(diameter=40.0), ("diameter is 40", "32")),
+        (dict(reynolds=2000.0), ("reynolds: got 2000", "8 to 200", "stable range")),
+        (dict(reynolds=[100.0, 1.0]), ("reynolds: got 1,", "8 to 200")),
+        (dict(reynolds=float("nan")), ("reynolds: got nan",)),
+        (dict(reynolds=-50.0), ("reynolds: got -50",)),
+        (dict(u_in=0.5), ("u_in: got 0.5", "0.2")),
+        (dict(u_in=0.0), ("u_in: got 0",)),
+        (dict(diameter=40.0), ("diameter: got 40", "32")),
         (dict(size=(64.5, 128)), ("size",)),
-        (dict(size=64), ("size is 64",)),
+        (dict(size=64), ("size: got 64",)),
+        (dict(threads=0), ("threads: got 0",)),
     ],
 )
 def test_wrong_streets_get_one_line(how, words):
@@ -263,13 +333,13 @@ def test_wrong_streets_get_one_line(how, words):
 @pytest.mark.parametrize(
     "how, word",
     [
-        (dict(n=3), "n is 3"),
-        (dict(f=0), "f is 0"),
-        (dict(every=0), "every is 0"),
-        (dict(pool=0), "pool is 0"),
-        (dict(warm=5), "warm is 5"),
-        (dict(reynolds=1e5), "reynolds is 100000"),
-        (dict(f=2.0), "f is 2.0"),
+        (dict(n=3), "n: got 3"),
+        (dict(f=0), "f: got 0"),
+        (dict(every=0), "every: got 0"),
+        (dict(pool=0), "pool: got 0"),
+        (dict(warm=5), "warm: got 5"),
+        (dict(reynolds=1e5), "reynolds: got 100000"),
+        (dict(f=2.0), "f: got 2.0"),
     ],
 )
 def test_wrong_clips_get_one_line(how, word):

@@ -4,20 +4,25 @@
 
 # %% auto #0
 __all__ = ['whole_file', 'write_atomically', 'write_json', 'write_tensors', 'read_tensors', 'label_of', 'plain_names',
-           'check_same', 'copy_tensors', 'save_checkpoint', 'load_checkpoint', 'check_folder', 'held_interrupt',
-           'SeededItems', 'read_items']
+           'check_same', 'copy_tensors', 'save_checkpoint', 'load_checkpoint', 'resume', 'check_folder',
+           'held_interrupt', 'SeededItems', 'read_items', 'check_clips', 'check_settings', 'check_model',
+           'check_accelerator', 'ask', 'check_gradients']
 
 # %% ../nbs/24_safety.ipynb #c7790b96
 import json
+import math
 import os
 import signal
 import tempfile
 from contextlib import contextmanager
+from numbers import Real
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from . import __version__
+from .core import check_range, check_video
 
 # %% ../nbs/24_safety.ipynb #3b7b38ee
 @contextmanager
@@ -198,12 +203,31 @@ def _check_settings(had, got, path):
         expected = f"expected {had.get(name)} as in {path}: {why}"
         raise ValueError(f"{name}: got {got[name]}, {expected}")
 
+# %% ../nbs/24_safety.ipynb #bdcc854c
+def resume(run, folder, settings, accelerator):
+    "Go on from the checkpoint in a folder, if there is one; all processes from the same step."
+    path, say = folder / "checkpoint.safetensors", accelerator.print
+    if path.exists():
+        load_checkpoint(path, run, settings)
+        say(f"resumed {path} at step {run.step} of {settings['steps']}")
+    else:
+        say(f"no checkpoint in {folder}: starting fresh")
+    reached = torch.tensor([run.step], device=accelerator.device)
+    reached = accelerator.gather(reached).tolist()
+    if min(reached) < max(reached):
+        expected = "expected one: all processes must read the same folder"
+        raise ValueError(f"out: got checkpoints at steps {reached}, {expected}")
+
 # %% ../nbs/24_safety.ipynb #0f9a070b
 def check_folder(
-    out,  # a folder for checkpoints; made if need be
+    out,  # a folder for checkpoints, made if need be; None: no checkpoints
     resume,  # whether a checkpoint may be there already
-):  # its path
-    "Raise one line unless checkpoints can be written to `out` and nothing of value is there."
+):  # its path, or None
+    "Raise one line unless checkpoints can be written and nothing of value is there."
+    if out is None and resume:
+        raise ValueError("out: got None, expected the folder of the checkpoint to resume")
+    if out is None:
+        return None
     out = Path(out).expanduser()
     for path in (out / "checkpoint.safetensors", out / "weights.safetensors"):
         if path.exists() and not resume:
@@ -273,3 +297,75 @@ def read_items(
 def _leave_signals_to_the_main_process(worker):
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+# %% ../nbs/24_safety.ipynb #fe93a560
+def check_clips(clips):
+    "One line that says what the clips are; an error if they cannot be trained on."
+    if isinstance(clips, torch.Tensor):
+        check_video(clips, "clips")
+        check_range(*clips.aminmax(), -1, 1, "clips")
+        return f"tensor {tuple(clips.shape)}"
+    if hasattr(clips, "__getitem__") and hasattr(clips, "__len__"):
+        if not len(clips):
+            raise ValueError("clips: got an empty dataset, expected at least one clip")
+        return f"dataset of {len(clips)}"
+    if callable(clips):
+        return "function"
+    expected = "a tensor, a Dataset with a length or a function f(n, generator)"
+    raise TypeError(f"clips: got a {type(clips).__name__}, expected {expected}")
+
+# %% ../nbs/24_safety.ipynb #e371605a
+def check_settings(device, steps, lr, warmup, ema, weight_decay, clip_norm, precision, **_):
+    "Raise one line that names the first argument of `fit` that makes no sense."
+
+    def need(name, got, fits, expected):
+        if not (isinstance(got, Real) and fits(got)):
+            raise ValueError(f"{name}: got {got!r}, expected {expected}")
+
+    need("lr", lr, lambda v: 0 < v < math.inf, "a number > 0")
+    need("warmup", warmup, lambda v: v < steps, f"less than steps={steps}")
+    need("ema", ema, lambda v: 0 <= v < 1, "0 <= ema < 1")
+    need("weight_decay", weight_decay, lambda v: v >= 0, "a number >= 0")
+    if clip_norm is not None:
+        need("clip_norm", clip_norm, lambda v: v > 0, "a number > 0 or None")
+    known = ("no", "bf16", "fp16") if device.type == "cuda" else ("no", "bf16")
+    if precision not in known:
+        raise ValueError(f"precision: got {precision!r}, expected one of {known} on {device.type}")
+
+
+def check_model(model):
+    if not isinstance(model, nn.Module) or not callable(getattr(model, "loss", None)):
+        expected = "expected an nn.Module with .loss(clip, generator=None)"
+        raise TypeError(f"model: got a {type(model).__name__}, {expected}")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ValueError("model: got no parameters to train, expected at least one")
+
+
+def check_accelerator(accelerator):
+    "Raise one line for what an Accelerator may be asked to do and `fit` does not do."
+    n, kind = accelerator.gradient_accumulation_steps, accelerator.distributed_type
+    if n != 1:
+        got = f"accelerator: got gradient_accumulation_steps={n}"
+        raise ValueError(f"{got}, expected 1: fit makes a step of every batch")
+    if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "TP"):  # they split the model
+        expected = "expected whole copies of the model on every process"
+        raise ValueError(f"accelerator: got {kind.value}, {expected}")
+
+# %% ../nbs/24_safety.ipynb #376a813d
+def ask(world, n, generator):
+    "Clips of an endless world."
+    try:
+        return world(n, generator)
+    except RuntimeError as error:
+        if "generator" not in str(error):
+            raise
+        expected = f"expected device=generator.device ({generator.device})"
+        raise ValueError(f"clips: got draws on another device, {expected}") from None
+
+
+def check_gradients(model):
+    "Raise one line if the loss left out a parameter; for several processes, which must agree."
+    for name, p in model.named_parameters():
+        if p.requires_grad and p.grad is None:
+            expected = "expected one for each trained parameter on several processes"
+            raise ValueError(f"model: got no gradient for {name}, {expected}")

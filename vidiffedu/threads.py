@@ -52,7 +52,7 @@ def _untouched():
 
 # %% ../nbs/32_threads.ipynb #3bdc8b7f
 def pick_threads(
-    work,  # called without arguments some ten times; must leave nothing behind
+    work,  # called without arguments, again and again; must leave nothing behind
     threads=None,  # this many, without a measurement
     name="fit",  # who says what was chosen
     progress=True,  # False: silently

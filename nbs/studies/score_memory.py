@@ -9,22 +9,20 @@ seeds we measure, on held-out clips:
 
     python nbs/studies/score_memory.py            4 memories, 3 seeds, about 20 minutes on one core
     python nbs/studies/score_memory.py --short    k = 2 and 5, one seed, fewer steps: about a minute
-Writes score_memory.csv beside this file (or --out)."""
+    python nbs/studies/score_memory.py --quick    a few seconds, to see that it runs
+Writes score_memory.csv beside this file (or --out); networks that are there already are kept, not run again."""
 
-import argparse
-import csv
 import math
-import pathlib
-import time
 
+import record
 import torch
-from score_frequency import HERE, provenance
 
-from vidiffedu.core import seeded
+from vidiffedu.core import check_whole, seeded
 from vidiffedu.data import Leaves, Probe, draw_leaves, moving_leaves
+from vidiffedu.intervals import wilson
 from vidiffedu.nets import BlindUNet
-from vidiffedu.score import BlindDenoiser, draw_next, wilson
-from vidiffedu.train import fit
+from vidiffedu.sample import normal_like
+from vidiffedu.score import BlindDenoiser, draw_next
 
 LONGEST = 5  # past frames of every clip; a network with memory k sees the last k
 
@@ -76,88 +74,62 @@ def stream(past, size=16):
     return draw
 
 
-def measure(model, past, n, sampler, seed=1000):
-    "The three numbers, on n held-out clips with a hidden leaf"
-    G = seeded(seed)
-    clip, nothing = hidden_leaves(n, generator=G)
+def probes(past, n, generator):
+    "A Probe of n clips with a hidden leaf: the true next frame, and the one without the leaf."
+    clip, nothing = hidden_leaves(n, generator=generator)
     check(clip, nothing)
-    seen, truth, without = clip[:, -past - 1 : -1], clip[:, -1:], nothing[:, -1:]
-    probe = Probe(seen, torch.stack([truth, without], 1), torch.ones(n, dtype=torch.bool))
+    outcomes = torch.stack([clip[:, -1:], nothing[:, -1:]], 1)
+    return Probe(clip[:, -past - 1 : -1], outcomes, torch.ones(n, dtype=torch.bool))
+
+
+def measure(model, past, n, sampler, seed=1000):
+    "The three numbers, on n held-out clips with a hidden leaf."
+    g = seeded(seed)
+    probe = probes(past, n, g)
+    truth, without = probe.outcomes.unbind(1)
     with torch.no_grad():
-        one = model.denoise(sampler["sigma_0"] * torch.randn(truth.shape, generator=G), seen)
-    out = probe.overlap
-    error = (one - truth)[out].square().mean() / (without - truth)[out].square().mean()
-    which, _ = probe.nearest(draw_next(model.denoise, seen, generator=G, **sampler))
+        one = model.denoise(sampler["sigma_0"] * normal_like(truth, g), probe.past)
+    out, far = probe.overlap, (one - truth).square()
+    which, _ = probe.nearest(draw_next(model.denoise, probe.past, generator=g, **sampler))
     k = int((which == 0).sum())
     low, high = wilson(k, n)
-    return dict(
-        error=error.item(),
-        kept=k / n,
-        low=low,
-        high=high,
-        n=n,
-        rest_mse=(one - truth)[~out].square().mean().item(),
+    error = float(far[out].mean() / (without - truth)[out].square().mean())
+    kept = dict(kept=k / n, low=low, high=high, n=n)
+    return dict(error=error, **kept, rest_mse=float(far[~out].mean()))
+
+
+def settings(argv):
+    return record.arguments(
+        __doc__,
+        "score_memory",
+        argv,
+        quick=dict(past=[2], seeds=[0], steps=20, n=20),
+        short=dict(past=[2, 5], seeds=[0], steps=1000, n=200),
+        past=[1, 2, 3, 5],
+        seeds=[0, 1, 2],
+        steps=3000,
+        batch_size=32,
+        lr=5e-3,
+        sigma_0=4.0,
+        beta=0.5,
+        n=500,
     )
 
 
-def train(past, seed, steps, batch_size, lr):
-    "A fresh blind denoiser with that much memory"
-    torch.manual_seed(seed)
-    model = BlindDenoiser(BlindUNet(past=past))
-    started = time.time()
-    run = fit(
-        model, stream(past), steps=steps, batch_size=batch_size, lr=lr, seed=seed, progress=False
-    )
-    return run.ema, time.time() - started
-
-
-def main():
-    ap = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    ap.add_argument(
-        "--past", type=int, nargs="+", default=[1, 2, 3, 5], help="frames remembered, at most 5"
-    )
-    ap.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    ap.add_argument("--steps", type=int, default=3000)
-    ap.add_argument("--batch-size", type=int, default=32)
-    ap.add_argument("--lr", type=float, default=5e-3)
-    ap.add_argument("--sigma-0", type=float, default=4.0)
-    ap.add_argument("--beta", type=float, default=0.5)
-    ap.add_argument("--n", type=int, default=500, help="held-out clips, one sample each")
-    ap.add_argument("--out", type=pathlib.Path, default=HERE / "score_memory.csv")
-    ap.add_argument(
-        "--short",
-        action="store_true",
-        help="k = 2 and 5, seed 0, 1000 steps, 200 clips; not written unless --out is given",
-    )
-    a = ap.parse_args()
-    if a.short:
-        a.past, a.seeds, a.steps, a.n = [2, 5], [0], 1000, 200
-    if not all(1 <= k <= LONGEST for k in a.past):
-        ap.error(f"--past {a.past}: expected 1 to {LONGEST}")
-    rows, where, sampler = [], provenance(), dict(sigma_0=a.sigma_0, beta=a.beta)
-    for seed in a.seeds:
-        for past in a.past:
-            model, seconds = train(past, seed, a.steps, a.batch_size, a.lr)
-            got = measure(model, past, a.n, sampler)
-            rows.append(
-                dict(
-                    past=past,
-                    seed=seed,
-                    **{k: round(v, 6) for k, v in got.items()},
-                    steps=a.steps,
-                    **sampler,
-                    train_seconds=round(seconds),
-                    **where,
-                )
-            )
-            print(*(f"{k} {v:.4g}" for k, v in list(rows[-1].items())[:8]), flush=True)
-            if not a.short or a.out != ap.get_default("out"):
-                with open(a.out, "w", newline="") as f:
-                    table = csv.DictWriter(f, rows[0])
-                    table.writeheader()
-                    table.writerows(rows)
+def main(argv=None):
+    a = settings(argv)
+    for past in a.past:
+        check_whole(past=past)
+        if past > LONGEST:
+            raise SystemExit(f"--past: got {past}, expected 1 to {LONGEST}")
+    table, sampler = record.Table(a.out), dict(sigma_0=a.sigma_0, beta=a.beta)
+    how = dict(steps=a.steps, batch_size=a.batch_size, lr=a.lr)
+    for job in record.todo(record.jobs(seed=a.seeds, past=a.past), table):
+        past, make = job["past"], lambda: BlindDenoiser(BlindUNet(past=job["past"]))
+        run = record.train(make, stream(past), job["seed"], **how)
+        found = [measure(run.ema, past, a.n, sampler)]
+        table.put(job, found, dict(sampler, **record.facts(run)))
+        record.tell(table.of(job), "past", "seed", "error", "kept", "low", "high", "n", "rest_mse")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,17 @@
-"""CRPS and Fréchet distance beside the packages that compute them.   python tests/benchmarks/crps_speed.py [--threads 2] [--rounds 5] [--frechet]
+"""CRPS and Fréchet distance beside the packages that compute them.
 
-Packages that are not installed are skipped: pip install scoringrules properscoring xskillscore torchmetrics numba scikit-image scipy
-All candidates take turns in every round; the best round counts, in seconds of wall clock and of processor time. Each gets the members on the
-axis that suits it (its own copy, made beforehand and not counted; ours always has them first, as `forecast` returns them). Compare ours on bytes
-with the fastest of *both* blocks: the packages are quicker on the same numbers as float32, and some overflow on bytes. "pwm" is the fair estimator."""
+python tests/benchmarks/crps_speed.py [--threads 2] [--rounds 5] [--frechet | --sort]
+
+Packages that are not installed are skipped:
+pip install scoringrules properscoring xskillscore torchmetrics numba scikit-image scipy
+All candidates take turns in every round; the best round counts, in seconds of wall clock and of
+processor time. Each gets the members on the axis that suits it (its own copy, made beforehand and
+not counted; ours always has them first, as `forecast` returns them). Compare ours on bytes with
+the fastest of *both* blocks: the packages are quicker on the same numbers as float32, and some
+overflow on bytes. "pwm" is the fair estimator.
+
+--sort: what the sorting network and numpy's rows are worth for the whole score.
+"""
 
 import argparse
 import os
@@ -13,9 +21,8 @@ import time
 parser = argparse.ArgumentParser()
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--rounds", type=int, default=5)
-parser.add_argument(
-    "--frechet", action="store_true", help="Fréchet distance at 2048 features instead"
-)
+parser.add_argument("--frechet", action="store_true", help="Fréchet distance at 2048 features")
+parser.add_argument("--sort", action="store_true", help="our ways to sort")
 args = parser.parse_args()
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = str(args.threads)
@@ -23,12 +30,15 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLA
 import numpy as np
 import torch
 
+from vidiffedu import crps as module
+from vidiffedu import sorting
 from vidiffedu.core import seeded
-from vidiffedu.crps import crps, frechet_distance
+from vidiffedu.crps import crps
+from vidiffedu.likeness import frechet_distance
 
 
 def race(candidates, rounds):
-    "The best (wall, processor) seconds of each, in interleaved rounds after one that is not counted."
+    "The best (wall, processor) seconds of each, in interleaved rounds; the first is left out."
     best = {}
     for k in range(rounds + 1):
         for name, call in candidates.items():
@@ -139,9 +149,8 @@ def compare_frechet(d=2048):
         )
 
     ours, theirs = frechet_distance(m1, c1, m2, c2), root()
-    print(
-        f"Frechet distance at {d}: ours {ours:.8f}, matrix square root {theirs:.8f}, relative difference {abs(ours / theirs - 1):.1e}"
-    )
+    print(f"Frechet distance at {d}: ours {ours:.8f}, matrix square root {theirs:.8f}")
+    print(f"relative difference {abs(ours / theirs - 1):.1e}")
     return race(
         {
             "ours": lambda: frechet_distance(m1, c1, m2, c2),
@@ -152,12 +161,49 @@ def compare_frechet(d=2048):
     )
 
 
+def with_sort(way, clips, truth):
+    def call():
+        module.sort_members = way
+        try:
+            crps(clips, truth)
+        finally:
+            module.sort_members = sorting.sort_members
+
+    return call
+
+
+def numpy_rows(z):
+    return torch.from_numpy(np.sort(z.T.contiguous().numpy(), -1)).T
+
+
+def compare_sorts():
+    ways = {
+        "sort_members": sorting.sort_members,
+        "torch.sort": lambda z: z.sort(0).values,
+        "numpy rows": numpy_rows,
+    }
+    found = {}
+    for s in (3, 10, 20, 100):
+        shape = (s, 400 // s, 3, 64, 64)  # 5 million values
+        clips = torch.randint(0, 256, shape, generator=seeded(s)).to(torch.uint8)
+        for kind in (torch.uint8, torch.float32):
+            given = clips.to(kind), clips[0].to(kind)
+            tag = f"{s:3d} members, {str(kind).removeprefix('torch.')}"
+            calls = {f"{tag}, {name}": with_sort(way, *given) for name, way in ways.items()}
+            found |= race(calls, args.rounds)
+    return found
+
+
 if __name__ == "__main__":
     torch.set_num_threads(args.threads)
     print(
         f"torch {torch.__version__}, numpy {np.__version__}, {args.threads} thread(s), {platform.machine()}",
         flush=True,
     )
-    found = compare_frechet() if args.frechet else compare_crps()
-    for name, (wall, busy) in sorted(found.items(), key=lambda item: item[1][1]):
+    if args.sort:
+        found = compare_sorts()
+    else:
+        found = compare_frechet() if args.frechet else compare_crps()
+        found = dict(sorted(found.items(), key=lambda item: item[1][1]))
+    for name, (wall, busy) in found.items():
         print(f"{name:44s} wall {wall:8.4f} s   processor {busy:8.4f} s")

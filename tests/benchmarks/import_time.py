@@ -21,11 +21,13 @@ def seconds(code):
     return statistics.median(times)
 
 
+def module(path):
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
 bare = seconds("pass")
-names = ["vidiffedu"] + [
-    f"vidiffedu.{p.stem}"
-    for p in sorted((root / "vidiffedu").glob("*.py"))
-    if not p.name.startswith("_")
-]
+files = sorted((root / "vidiffedu").rglob("*.py"))
+names = [module(p) for p in files if p.name not in ("_modidx.py", "__main__.py")]
 for name in ["torch", *names]:
-    print(f"import {name:22} {1000 * (seconds(f'import {name}') - bare):8.1f} ms")
+    print(f"import {name:26} {1000 * (seconds(f'import {name}') - bare):8.1f} ms")

@@ -1,18 +1,20 @@
-"""What each saving in the video networks brings:   OMP_NUM_THREADS=2 python tests/benchmarks/nets_savings.py [--rounds N] [--csv FILE]
-One saving at a time is taken back, then all of them, and a training step is timed in turn with the network as it stands. `ratio` is the median over the
-rounds of time without over time with; `low` and `high` are the quartiles, for a shared machine is never quite still. Where linear layers are
-convolutions GELU is kept for the backward pass, so that the bar of linear layers has that in it too."""
+"""What each saving in the video networks brings:   OMP_NUM_THREADS=2 python tests/benchmarks/nets_savings.py [--rounds N] [--only NAME] [--csv FILE]
+One saving at a time is taken back, then all passes of `kernels`, and a training step (or the network's part of a sampling step, of one clip) is
+timed in turn with the network as it stands. `ratio` is the median over the rounds of time without over time with; `low` and `high` are the
+quartiles, for a shared machine is never quite still; below one the saving costs time. `kept_mb` is what autograd keeps between forward and
+backward without it. With one thread processor time is counted, else the clock on the wall."""
 
 import argparse
 import datetime
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from nets_speed import hardware, timed, training_step, write
 
-from vidiffedu import nets
+from vidiffedu import kernels, nets
 from vidiffedu.nets import VideoTransformer, VideoUNet
 
 
@@ -20,77 +22,50 @@ def explicit_attention(q, k, v):
     return (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1) @ v
 
 
-def autograd_norm(self, x, shift=None, scale=None, act=True):
-    "As nets._plain_norm, without its copy, which would count against it, and with a SiLU in two operations"
-    y = rearrange(
-        F.group_norm(nets._channels_first(x), self.num_groups, self.weight, self.bias),
-        "b c f h w -> b f h w c",
-    )
-    if shift is not None:
-        y = y * (1 + scale) + shift
-    return y * torch.sigmoid(y) if act else y
-
-
-def mlp_with_tanh(self, x):
-    return self.fall(F.gelu(self.rise(x), approximate="tanh"))
-
-
-def repeat_then_convolve(self, x):
-    return nets._Conv.forward(self, repeat(x, "b f h w c -> b f (h 2) (w 2) c").contiguous())
+def kept_not_recomputed(f, x, *rest, on=True):
+    return f(x, *rest)
 
 
 def modulate_every_token(self, x, t=None, cond=None):
-    "VideoTransformer.forward, but the temporal blocks work out the modulation of each token, block by block"
-    f, p, (h, w), d = (
-        x.shape[1],
-        self.patch,
-        (n // self.patch for n in self.size),
-        self.where.shape[-1],
-    )
-    e = F.silu(self.time(nets._frame_times(x, t)))
-    weights, biases = (
-        self.modulate.weight.split(6 * d),
-        self.modulate.bias.split(6 * d),
-    )  # of every block, and of the end
+    "VideoTransformer.forward, but temporal blocks work out the modulation of each token, block by block"
+    f, p, d = x.shape[1], self.patch, self.where.shape[-1]
+    h, w = (n // p for n in self.size)
+    e = F.silu(self.time(nets.frame_times(x, t)))
+    weights = self.modulate.weight.split(6 * d)  # of every block, and of the end
+    biases = self.modulate.bias.split(6 * d)
     spread = repeat(e, "b f d -> f b n d", n=h * w)
     x = self.enter(rearrange(x, "b f c (h p) (w q) -> f b (h w) (c p q)", p=p, q=p)) + self.where
     for i, block in enumerate(self.blocks):
         if i == 1:
             x = x + self.when[:f]
         tokens = spread if block.temporal else rearrange(e, "b f d -> f b 1 d")
-        x = block(
-            x, rearrange(F.linear(tokens, weights[i], biases[i]), "f b n (m d) -> m f b n d", d=d)
-        )
-    shift, scale = rearrange(F.linear(e, weights[-1], biases[-1]), "b f (m d) -> m f b 1 d", d=d)
-    return rearrange(
-        self.out(nets._modulated(x, shift, scale)),
-        "f b (h w) (p q c) -> b f c (h p) (w q)",
-        h=h,
-        w=w,
-        p=p,
-        q=p,
-    )
+        m = F.linear(tokens, weights[i], biases[i])
+        x = block(x, rearrange(m, "f b n (m d) -> m f b n d", d=d))
+    m = F.linear(e, weights[-1], biases[-1])
+    out = self.out(nets._modulated(x, *rearrange(m, "b f (m d) -> m f b 1 d", d=d)))
+    return rearrange(out, "f b (h w) (p q c) -> b f c (h p) (w q)", h=h, w=w, p=p, q=p)
 
 
-ATTENTION = ("fused attention", nets, "_attention", explicit_attention)
+def in_clips(x, here=kernels._in_float32_on_a_cpu):
+    return here(x) and len(x) > 1
+
+
+FUSED = ("fused attention", nets, "attention", explicit_attention)
+WIDE = ("attention in float32", nets, "attention", F.scaled_dot_product_attention)
+MODULATIONS = (
+    "one product for all modulations",
+    VideoTransformer,
+    "forward",
+    modulate_every_token,
+)
+NORM = ("norms worked out again", nets, "recomputed", kept_not_recomputed)
+SIX = ("six convolutions for twelve", kernels, "six_pay", lambda x, o: False)
+ONE = ("oneDNN for a single clip", kernels, "_in_float32_on_a_cpu", in_clips)
 SAVINGS = {
-    "transformer": [
-        ATTENTION,
-        ("one product for all modulations", VideoTransformer, "forward", modulate_every_token),
-        ("linear layers to suit the processor", nets, "_amd", lambda amd=nets._amd(): not amd),
-        ("GELU by its definition", nets._Block, "_mlp", mlp_with_tanh),
-    ],
-    "U-Net": [
-        ATTENTION,
-        ("norm, shift and SiLU in one", nets.TimedNorm, "forward", autograd_norm),
-        (
-            "six convolutions for twelve, along time",
-            nets,
-            "_winograd_pays",
-            lambda x, channels: False,
-        ),
-        ("up-sampling without repetition", nets._Up, "forward", repeat_then_convolve),
-    ],
+    ("transformer", "step"): [FUSED, MODULATIONS],
+    ("transformer", "bf16 step"): [WIDE],
+    ("U-Net", "step"): [FUSED, NORM, SIX],
+    ("U-Net", "sampling"): [SIX, ONE],
 }
 NETWORKS = {
     "transformer": (
@@ -102,45 +77,53 @@ NETWORKS = {
 
 
 @contextmanager
-def without(savings):
-    kept = [getattr(owner, name) for _, owner, name, _ in savings]
-    for _, owner, name, plain in savings:
-        setattr(owner, name, plain)
-    try:
+def without(saving):
+    _, owner, name, plain = saving
+    with mock.patch.object(owner, name, plain):
         yield
-    finally:
-        for (_, owner, name, _), was in zip(savings, kept):
-            setattr(owner, name, was)
 
 
-def measure(name, rounds):
+def kept(net, x, t, bf16):
+    "MB that autograd keeps between forward and backward, parameters not counted"
+    tensors, own = [], {p.untyped_storage().data_ptr() for p in net.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(lambda v: tensors.append(v) or v, lambda v: v):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            net(x, t)
+    sizes = {s.data_ptr(): s.nbytes() for s in (v.untyped_storage() for v in tensors)}
+    return sum(n for where, n in sizes.items() if where not in own) / 2**20
+
+
+def work(net, x, t, what, fused=True):
+    "A function that does the work once"
+    if what == "sampling":
+        return torch.no_grad()(lambda: net(x[:1], t[:1]))
+    return training_step(net, x, t, bf16="bf16" in what, fused=fused)
+
+
+def measure(name, what, rounds):
     make, shape = NETWORKS[name]
     x, t, net, cpu = torch.randn(*shape), torch.rand(shape[:2]), make(), torch.device("cpu")
-    as_it_is = training_step(net, x, t)
+    ours, other = work(net, x, t, what), work(net, x, t, what)
 
-    def race(label, savings, fused=True):
-        other, ratios = training_step(net, x, t, fused=fused), []
+    def race(label, way, other=other):
+        ratios = []
         for _ in range(rounds + 1):
-            ours = timed(as_it_is, cpu)
-            with without(savings):
-                ratios.append(timed(other, cpu) / ours)
-        low, ratio, high = (
-            torch.tensor(ratios[1:]).quantile(torch.tensor([0.25, 0.5, 0.75])).tolist()
-        )
-        return dict(
-            network=name,
-            without=label,
-            ratio=round(ratio, 3),
-            low=round(low, 3),
-            high=round(high, 3),
-            rounds=rounds,
-        )
+            mine = timed(ours, cpu)
+            with way():
+                ratios.append(timed(other, cpu) / mine)
+        with way():
+            memory = kept(net, x, t, "bf16" in what) if "step" in what else 0
+        quartiles = torch.tensor(ratios[1:]).quantile(torch.tensor([0.25, 0.5, 0.75]))
+        low, ratio, high = (round(v, 3) for v in quartiles.tolist())
+        row = dict(network=name, what=what, without=label, ratio=ratio, low=low, high=high)
+        return {**row, "kept_mb": round(memory), "rounds": rounds}
 
-    yield race("nothing: the same twice", [])
-    for saving in SAVINGS[name]:
-        yield race(saving[0], [saving])
-    yield race("fused AdamW", [], fused=False)
-    yield race("all of these", SAVINGS[name], fused=False)
+    yield race("nothing: the same twice", nullcontext)
+    for saving in SAVINGS[name, what]:
+        yield race(saving[0], lambda saving=saving: without(saving))
+    if what == "step":
+        yield race("fused AdamW", nullcontext, work(net, x, t, what, fused=False))
+    yield race("all of kernels", kernels.plain)
 
 
 def check(name):
@@ -149,17 +132,22 @@ def check(name):
     net, x, t = make(), torch.randn(*shape), torch.rand(shape[:2])
     for p in net.parameters():
         torch.nn.init.normal_(p, std=0.03)
+    named = [
+        s for (n, what), all_ in SAVINGS.items() if n == name and "bf16" not in what for s in all_
+    ]
     with torch.no_grad():
-        with without(SAVINGS[name]):
-            plain = net(x, t)
-        torch.testing.assert_close(
-            net(x, t), plain, rtol=1e-3, atol=1e-4 * plain.abs().max().item()
-        )
+        mine = net(x, t)
+        for saving in named:
+            with without(saving):
+                plain = net(x, t)
+            bound = 1e-4 * plain.abs().max().item()
+            torch.testing.assert_close(mine, plain, rtol=1e-3, atol=bound)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--only", default="", help="networks whose name contains this")
     parser.add_argument("--csv", help="append the rows to this file")
     args = parser.parse_args()
     facts = dict(
@@ -168,15 +156,13 @@ def main():
         date=datetime.date.today().isoformat(),
     )
     print(", ".join(facts.values()), "; random tensors", flush=True)
-    for name in NETWORKS:
+    for name in {n: None for n, _ in SAVINGS if args.only in n}:
         check(name)
-        for row in measure(name, args.rounds):
-            print(
-                "{network:12} without {without:44} {ratio:6.3f} times the time ({low:.3f} to {high:.3f})".format(
-                    **row
-                ),
-                flush=True,
-            )
+    for name, what in SAVINGS:
+        for row in measure(name, what, args.rounds) if args.only in name else ():
+            line = "{network:12} {what:9} without {without:32} {ratio:6.3f} times the time"
+            line += " ({low:.3f} to {high:.3f}), {kept_mb} MB kept"
+            print(line.format(**row), flush=True)
             if args.csv:
                 write(args.csv, {**row, **facts})
 

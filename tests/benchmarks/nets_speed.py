@@ -6,6 +6,7 @@ Inputs are random tensors, for time does not depend on what they show. The best 
 slow one down. With one thread processor time is counted, else the clock on the wall."""
 
 import argparse
+import contextlib
 import csv
 import datetime
 import platform
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-from vidiffedu import nets
+from vidiffedu import kernels
 from vidiffedu.nets import VideoTransformer, VideoUNet, ramvid_unet, video_transformer
 
 CPU = {
@@ -94,21 +95,12 @@ def one_clip(x, w, *args, out_shape, **kwargs):
 
 def operations(net, x, t, bf16):
     "Floating-point operations of the forward pass: as the layers are defined, and those carried out"
-    pays, counts = nets._winograd_pays, []
-    for rule in (lambda x, channels: False, pays):
-        nets._winograd_pays = rule
-        try:
-            counter = FlopCounterMode(
-                display=False, custom_mapping={torch.ops.aten.mkldnn_convolution: one_clip}
-            )
-            with (
-                torch.no_grad(),
-                torch.autocast(x.device.type, torch.bfloat16, enabled=bf16),
-                counter,
-            ):
-                net(x, t)
-        finally:
-            nets._winograd_pays = pays
+    counts, shapes = [], {torch.ops.aten.mkldnn_convolution: one_clip}
+    for way in (kernels.plain, contextlib.nullcontext):
+        counter = FlopCounterMode(display=False, custom_mapping=shapes)
+        low = torch.autocast(x.device.type, torch.bfloat16, enabled=bf16)
+        with torch.no_grad(), way(), low, counter:
+            net(x, t)
         counts.append(counter.get_total_flops())
     return counts
 
@@ -123,7 +115,8 @@ def peak(device):
 def measure(name, make, shape, device, rounds, modes, checkpoint=False):
     net, x = make().to(device), torch.randn(*shape, device=device)
     for m in net.modules():
-        setattr(m, "checkpoint", checkpoint) if hasattr(m, "checkpoint") else None
+        if hasattr(m, "checkpoint"):
+            m.checkpoint = checkpoint
     t = torch.rand(shape[:2], device=device)
     product, work = matrix(device)
     product()

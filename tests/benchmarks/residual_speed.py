@@ -12,10 +12,10 @@ import torch
 from nets_speed import hardware, timed, write
 from torch.utils.flop_counter import FlopCounterMode
 
-from vidiffedu import residual
 from vidiffedu.denoise import FromNoise, noise_weight
 from vidiffedu.paths import Cosine
-from vidiffedu.residual import RVD, rvd_networks
+from vidiffedu.recurrent import rvd_networks
+from vidiffedu.residual import RVD
 
 SIZES = {
     "lesson": ("laptop", (8, 8, 1, 32, 64)),
@@ -25,14 +25,9 @@ SIZES = {
 
 
 def operations(model, clip):
-    "Of a step. The counter does not know the kernels that we choose by hand, so we choose none while it counts."
-    by_hand, by_onednn = residual._by_hand, residual._by_onednn
-    residual._by_hand = residual._by_onednn = lambda x: False
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model.loss(clip)
-    finally:
-        residual._by_hand, residual._by_onednn = by_hand, by_onednn
+    "Floating-point operations of a step: three times the forward's"
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.loss(clip)
     return 3 * counter.get_total_flops()
 
 
@@ -49,7 +44,8 @@ def training_step(model, clip):
 
 def measure(size, shape, device, rounds):
     path = Cosine()
-    model = RVD(*rvd_networks(size), wrap=FromNoise, weight=noise_weight(path)).to(device)
+    forecaster, net = rvd_networks(size)
+    model = RVD(forecaster, FromNoise(net, path), path, weight=noise_weight(path)).to(device)
     clip = torch.rand(*shape, device=device) * 2 - 1
     flops, step = operations(model, clip), training_step(model, clip)
     a, b = torch.randn(2, 1024, 1024, device=device)

@@ -1,6 +1,6 @@
 """Run every notebook from top to bottom, each in a process of its own; write nbs/run_times.csv.
 
-    python tests/benchmarks/run_times.py [--threads 2] [--only 10_score ...]
+    python tests/benchmarks/run_times.py [--threads 2] [--only 10_score explorers/bridge ...]
 Seconds are wall-clock, the start of the kernel included. Peak memory is the largest resident set, in MB, of the kernel, the processes it
 started and the process that feeds it the cells (about 60 MB). A notebook is run on a copy: its stored outputs stay as they are. Rows of notebooks that are not run are kept.
 """
@@ -87,10 +87,18 @@ def run(notebook, folder, threads, timeout):
     return time.perf_counter() - start, peak[0]
 
 
+def measured(nbs):
+    "{10_score: its path in nbs/} of the lessons, workshop pages and explorers."
+    paths = [
+        p.relative_to(nbs) for kind in ("[0-9]*", "explorers/*") for p in nbs.glob(f"{kind}.ipynb")
+    ]
+    return {p.with_suffix("").as_posix(): p for p in sorted(paths)}
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description="Measure the notebooks' run times.")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="*", default=None, help="stems, e.g. 10_score")
+    parser.add_argument("--only", nargs="*", default=None, help="pages, e.g. 10_score")
     parser.add_argument("--out", default=str(ROOT / "nbs" / "run_times.csv"))
     parser.add_argument("--timeout", type=int, default=900, help="seconds for one cell")
     args = parser.parse_args(argv)
@@ -100,19 +108,18 @@ def main(argv=None):
     if out.is_file():
         with out.open(encoding="utf-8") as f:
             rows = {r["notebook"]: r for r in csv.DictReader(f)}
-    notebooks = sorted(
-        p for p in (ROOT / "nbs").glob("[0-9]*.ipynb") if args.only is None or p.stem in args.only
-    )
-    missing = set(args.only or []) - {p.stem for p in notebooks}
+    pages = measured(ROOT / "nbs")
+    missing = set(args.only or []) - set(pages)
+    pages = {name: p for name, p in pages.items() if args.only is None or name in args.only}
     if missing:
         parser.error(f"--only: no notebook {', '.join(sorted(missing))} in nbs/")
     with tempfile.TemporaryDirectory() as folder:
         copy = pathlib.Path(folder) / "nbs"
         shutil.copytree(ROOT / "nbs", copy, ignore=shutil.ignore_patterns("_*", ".*"))
-        for p in notebooks:
-            seconds, peak = run(copy / p.name, copy, args.threads, args.timeout)
-            rows[p.stem] = dict(
-                notebook=p.stem,
+        for name, p in pages.items():
+            seconds, peak = run(copy / p, (copy / p).parent, args.threads, args.timeout)
+            rows[name] = dict(
+                notebook=name,
                 seconds=f"{seconds:.1f}",
                 peak_mb=f"{peak:.0f}",
                 threads=args.threads,
@@ -120,7 +127,7 @@ def main(argv=None):
                 torch=version("torch"),
                 date=datetime.date.today().isoformat(),
             )
-            print(f"{p.stem:16s} {seconds:6.1f} s {peak:6.0f} MB", flush=True)
+            print(f"{name:20s} {seconds:6.1f} s {peak:6.0f} MB", flush=True)
     rows = {k: r for k, r in sorted(rows.items()) if (ROOT / "nbs" / f"{k}.ipynb").is_file()}
     part = out.with_suffix(".part")
     with part.open("w", encoding="utf-8", newline="") as f:

@@ -1,9 +1,13 @@
-"""Million lattice updates a second of the vortex street, beside the `lettuce` package with an obstacle where that can be imported.
+"""Million lattice updates a second of the vortex street, beside `lettuce` where that is there.
 
-    OMP_NUM_THREADS=2 python tests/benchmarks/vortex_speed.py [--compile] [--device cuda] [--lettuce FOLDER]
+    python tests/benchmarks/vortex_speed.py [--threads 1 2] [--device cuda] [--lettuce FOLDER]
 
-Best of interleaved rounds. `--clock process` counts processor time (for a busy machine, at one thread); otherwise the wall clock.
-FOLDER: where `pip install --target FOLDER lettucecfd h5py mmh3 pyevtk --no-deps` (Python 3.11: and `--ignore-requires-python`) has put lettuce."""
+Best of interleaved rounds. `--clock process` counts processor time (for a busy machine, at one
+thread); otherwise the wall clock. FOLDER: where
+`pip install --target FOLDER lettucecfd h5py mmh3 pyevtk --no-deps`
+(Python 3.11: and `--ignore-requires-python`) has put lettuce.
+
+FIGURES"""
 
 import argparse
 import os
@@ -14,13 +18,19 @@ import time
 import torch
 
 from vidiffedu.core import seeded
-from vidiffedu.data import VortexStreet
+from vidiffedu.vortex import VortexStreet
 
-SHAPES = {"1 x 128 x 256, post 24": (1, 128, 256, 24), "8 x 64 x 128, post 12": (8, 64, 128, 12)}
+SHAPES = {
+    "1 x 64 x 128, post 12": (1, 64, 128, 12),
+    "8 x 64 x 128, post 12": (8, 64, 128, 12),
+    "1 x 128 x 256, post 24": (1, 128, 256, 24),
+    "8 x 128 x 128, post 24": (8, 128, 128, 24),
+}
 
 
-def street(runs, h, w, d, device):
-    return VortexStreet([100.0] * runs, (h, w), float(d), generator=seeded(0, device))
+def street(runs, h, w, d, device, threads):
+    how = dict(generator=seeded(0, device), threads=threads)
+    return VortexStreet([100.0] * runs, (h, w), float(d), **how).step
 
 
 def obstacle(h, w, d, device):
@@ -55,46 +65,33 @@ def best(advances, ticks, rounds, clock, wait):
     return least
 
 
+def candidates(shape, args):
+    "By name: functions that advance a flow by so many ticks."
+    found = {f"{n} thread(s)": street(*shape, args.device, n) for n in args.threads}
+    if shape[0] == 1 and args.lettuce:
+        found["lettuce"] = obstacle(*shape[1:], args.device)
+    return found
+
+
 if __name__ == "__main__":
     p = argparse.ArgumentParser()
-    p.add_argument("--compile", action="store_true")
+    p.add_argument("--threads", type=int, nargs="+", default=sorted({1, torch.get_num_threads()}))
     p.add_argument("--device", default="cpu")
     p.add_argument("--lettuce")
     p.add_argument("--clock", default="wall", choices=("wall", "process"))
     p.add_argument("--rounds", type=int, default=8)
-    a = p.parse_args()
-    if a.lettuce:
-        sys.path.insert(0, os.path.abspath(a.lettuce))
-    clock, wait = (
-        time.process_time if a.clock == "process" else time.perf_counter,
-        torch.cuda.synchronize if a.device == "cuda" else lambda: None,
-    )
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {platform.machine()}, {a.device}, {a.clock} clock"
-    )
-    for name, (runs, h, w, d) in SHAPES.items():
-        mine = {"VortexStreet": street(runs, h, w, d, a.device).step}
-        if a.compile:
-            fast = street(runs, h, w, d, a.device)
-            fast.lattice.compile()
-            mine["VortexStreet, compiled"] = fast.step
-        if runs == 1:
-            try:
-                mine["lettuce"] = obstacle(h, w, d, a.device)
-            except ImportError:
-                print("lettuce is not installed: no comparison")
-        for advance in mine.values():
+    args = p.parse_args()
+    if args.lettuce:
+        sys.path.insert(0, os.path.abspath(args.lettuce))
+    clock = time.process_time if args.clock == "process" else time.perf_counter
+    wait = torch.cuda.synchronize if args.device == "cuda" else lambda: None
+    what = f"{platform.machine()}, {args.device}, {args.clock} clock"
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {what}")
+    for name, shape in SHAPES.items():
+        runs, h, w, _ = shape
+        found = candidates(shape, args)
+        for advance in found.values():
             advance(3)
-        rates = [
-            runs * h * w / s / 1e6 for s in best(list(mine.values()), 50, a.rounds, clock, wait)
-        ]
-        for what, rate in zip(mine, rates):
-            print(
-                f"{name}: {what} {rate:.1f} MLUPS"
-                + (
-                    f", {rate / rates[-1]:.1f} times lettuce"
-                    if "lettuce" in mine and what != "lettuce"
-                    else ""
-                ),
-                flush=True,
-            )
+        times = best(list(found.values()), 50, args.rounds, clock, wait)
+        rates = [f"{k} {runs * h * w / s / 1e6:.1f}" for k, s in zip(found, times)]
+        print(f"{name}: {', '.join(rates)} MLUPS", flush=True)

@@ -1,0 +1,168 @@
+"Files that are old or new and never half, signals that wait, names and settings that must agree."
+
+import signal
+import threading
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from vidiffedu.core import complaint
+from vidiffedu.safety import (
+    check_folder,
+    check_same,
+    held_interrupt,
+    label_of,
+    load_checkpoint,
+    plain_names,
+    read_items,
+    read_tensors,
+    save_checkpoint,
+    whole_file,
+    write_atomically,
+    write_json,
+    write_tensors,
+)
+
+
+def test_a_file_is_the_old_one_until_it_is_complete(tmp_path):
+    path = tmp_path / "a" / "file"
+    write_atomically(path, "old")
+    with whole_file(path) as part:
+        part.write_text("new, half")
+        assert path.read_text() == "old"
+        part.write_text("new")
+    assert path.read_text() == "new"
+    for error in (RuntimeError, KeyboardInterrupt):
+        with pytest.raises(error), whole_file(path) as part:
+            part.write_text("broken off")
+            raise error
+        assert path.read_text() == "new" and list(path.parent.iterdir()) == [path]
+    part.write_text("left by a process that was killed")
+    write_json(path, [1])
+    assert path.read_text() == "[\n 1\n]\n" and list(path.parent.iterdir()) == [path]
+
+
+def test_tensors_come_back_as_they_were(tmp_path):
+    "Shared storage, other strides, other dtypes; the label too."
+    base = torch.arange(12.0).view(3, 4)
+    tensors = dict(a=base, b=base.T, c=base[1:], d=torch.tensor(3), e=base.bfloat16())
+    write_tensors(tmp_path / "t", tensors, dict(kind="test"))
+    back, label = read_tensors(tmp_path / "t")
+    assert label == dict(kind="test") and back.keys() == tensors.keys()
+    for k, v in tensors.items():
+        assert torch.equal(back[k], v) and back[k].dtype == v.dtype
+    assert complaint(write_tensors, tmp_path / "t" / "below", tensors, {}).startswith("path: got")
+    assert torch.equal(read_tensors(tmp_path / "t")[0]["a"], base)
+
+
+def test_the_first_difference_is_named():
+    model = nn.Linear(2, 3)
+    have = dict(model.state_dict())
+    label = label_of(model)
+    check_same(model.state_dict(), have, "f", label, model)
+    for odd, text in (
+        (have | {"weight": torch.zeros(3, 4)}, "with weight (3, 4), expected a Linear"),
+        ({"weight": have["weight"]}, "with bias missing, expected a Linear with bias (3,)"),
+        (have | {"more": torch.zeros(1)}, "with more (1,), expected a Linear with more missing"),
+    ):
+        assert text in complaint(check_same, model.state_dict(), odd, "f", label, model)
+
+
+def test_names_of_a_compiled_network():
+    inner = dict(plain_names([("a._orig_mod.b", 1), ("_orig_mod.c", 2), ("d", 3)]))
+    assert inner == {"a.b": 1, "c": 2, "d": 3}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_signal_interrupts(number):
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), held_interrupt() as flag:
+        assert not flag
+        signal.raise_signal(number)
+        assert flag
+        signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+def test_a_thread_of_its_own_may_train():
+    done = []
+
+    def work():
+        with held_interrupt() as flag:
+            done.append(list(flag))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [[]]
+
+
+class Draws(torch.utils.data.Dataset):
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        return i + torch.rand(2)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_item_depends_on_its_seed_alone(workers):
+    keys = [[(1, 5), (2, 6)], [(1, 5)], [(1, 7)]]
+    first, again, other = read_items(Draws(), keys, workers)
+    assert torch.equal(first[0], again[0]) and not torch.equal(first[0], other[0])
+    assert (first.floor() == torch.tensor([[1.0], [2.0]])).all()
+
+
+def make(width=3, lr=0.1):
+    torch.manual_seed(0)
+    model = nn.Linear(2, width)
+    run = SimpleNamespace(model=model, ema=nn.Linear(2, width), step=0, losses=[], threads=None)
+    run.optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
+    run.scaler, run.averaged = torch.amp.GradScaler("cpu", enabled=False), lambda: run.ema
+    return run
+
+
+def test_a_checkpoint_holds_all_that_changes(tmp_path):
+    run, other = make(), make()
+    run.model(torch.ones(1, 2)).sum().backward()
+    run.optimizer.step()
+    run.step, run.losses, run.threads = 7, [1.0, 0.5], 3
+    save_checkpoint(tmp_path, run, dict(steps=9, lr=0.1))
+    load_checkpoint(tmp_path / "checkpoint.safetensors", other, dict(steps=9, lr=0.1))
+    assert (other.step, other.losses, other.threads) == (7, [1.0, 0.5], 3)
+    for one, two in ((run.model, other.model), (run.ema, other.ema)):
+        assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters()))
+    slots = (r.optimizer.state_dict()["state"] for r in (run, other))
+    for a, b in zip(*(s.values() for s in slots), strict=True):
+        assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize(
+    "settings, line",
+    [
+        (dict(steps=8, lr=0.1), "steps: got 8, expected 9"),
+        (dict(steps=9, lr=0.2), "lr: got 0.2, expected 0.1"),
+        (dict(steps=9, lr=0.1, new=1), "new: got 1, expected None"),
+    ],
+)
+def test_a_checkpoint_of_another_run_changes_nothing(settings, line, tmp_path):
+    save_checkpoint(tmp_path, make(), dict(steps=9, lr=0.1))
+    run = make()
+    with torch.no_grad():
+        run.model.weight.fill_(5.0)
+    path = tmp_path / "checkpoint.safetensors"
+    assert complaint(load_checkpoint, path, run, settings).startswith(line)
+    assert (run.model.weight == 5.0).all() and run.step == 0
+    fits = dict(steps=9, lr=0.1)
+    assert "another model" in complaint(load_checkpoint, path, make(width=4), fits)
+    weights = tmp_path / "weights.safetensors"
+    assert "expected a checkpoint" in complaint(load_checkpoint, weights, run, fits)
+
+
+def test_a_folder_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert check_folder("~/runs/a", resume=False) == tmp_path / "runs/a"
+    assert check_folder(None, resume=False) is None
+    assert complaint(check_folder, None, resume=True).startswith("out: got None")

@@ -1,0 +1,289 @@
+"""Chapter 3: a time for every frame. What training shows the network, how windows continue a film, and the rolling window against its exact law."""
+
+from functools import partial
+
+import pytest
+import torch
+from unit_noise import law
+
+from vidiffedu.core import complaint, expand, seeded
+from vidiffedu.oracle import GaussianClips
+from vidiffedu.paths import VP, Cosine
+from vidiffedu.sample import ddim_step
+from vidiffedu.times import even_noise, independent, pyramid
+from vidiffedu.vector import FVDM, fill_frames, known_frames, roll, timetables, window_and_keep
+
+PATH = VP()
+
+
+def exact(world, path=PATH):
+    model = FVDM(None, path)
+    model.denoise = world.denoiser(path)
+    return model
+
+
+# ---------------------------------------------------------------- training
+
+
+class Watching:
+    "A network that remembers what it saw, and answers 0"
+
+    def __call__(self, x_t, t, cond):
+        self.x_t, self.t, self.cond = x_t, t, cond
+        return torch.zeros_like(x_t)
+
+
+def seen_in_training(b=4000, f=5, size=2, x=0.0, **how):
+    net = Watching()
+    FVDM(net, PATH, **how).loss(torch.full((b, f, 1, size, size), x), seeded(0))
+    return net
+
+
+def test_each_frame_is_noised_by_the_time_that_the_network_hears():
+    "A black clip becomes c(t_i) times standard noise, frame by frame, and a grey one keeps a(t_i) of its grey"
+    net = seen_in_training(b=60, f=4, size=32, p=1.0)
+    assert net.t.shape == (60, 4) and net.cond is None
+    assert (net.t.std(1) > 0).all()
+    z = net.x_t / expand(PATH.c(net.t), net.x_t)
+    assert (z.square().mean((2, 3, 4)) - 1).abs().max() < 6 * (2 / 1024) ** 0.5
+    net = seen_in_training(b=60, f=4, size=32, x=0.5, p=1.0)
+    z = (net.x_t - 0.5 * expand(PATH.a(net.t), net.x_t)) / expand(PATH.c(net.t), net.x_t)
+    assert z.mean((2, 3, 4)).abs().max() < 6 / 1024**0.5
+
+
+@pytest.mark.parametrize("how", [dict(p=0.0), dict(), dict(p=0.7), dict(p=1.0)], ids=str)
+def test_ptss_in_training(how):
+    "A share p (default 0.2) of the clips has independent uniform times, the rest one uniform time"
+    p, b = how.get("p", 0.2), 4000
+    t = seen_in_training(b, **how).t
+    alone = t.std(1) > 0
+    assert abs(alone.float().mean() - p) <= 5 * (p * (1 - p) / b) ** 0.5
+    for some in (t[alone], t[~alone, :1]):
+        n = some.numel()
+        if n:
+            assert abs(some.mean() - 0.5) < 5 * (1 / 12 / n) ** 0.5
+            assert abs(some.var() * 12 - 1) < 5 * (0.8 / n) ** 0.5  # kurtosis of the uniform law
+    if len(t[alone]) > 2:
+        off = torch.corrcoef(t[alone].T) - torch.eye(t.shape[1])
+        assert off.abs().max() < 5 / len(t[alone]) ** 0.5
+
+
+def test_any_law_of_times_may_train():
+    "Diffusion Forcing is FVDM(net, times=independent); one coin a batch is partial(ptss, per_clip=False)"
+    t = seen_in_training(times=independent).t
+    assert (t.std(1) > 0).all()
+    assert abs(t.mean() - 0.5) < 5 * (1 / 12 / t.numel()) ** 0.5
+    asked = {}
+
+    def times(b, f, generator=None, device=None):
+        asked.update(shape=(b, f), generator=generator, device=device)
+        return torch.full((b, f), 0.5)
+
+    net = Watching()
+    FVDM(net, PATH, times=times).loss(torch.zeros(3, 6, 1, 2, 2), g := seeded(3))
+    assert asked == dict(shape=(3, 6), generator=g, device=torch.device("cpu"))
+
+
+def test_a_network_that_answers_0_loses_the_square_of_the_clip():
+    zero = lambda x_t, t, cond: torch.zeros_like(x_t)
+    for value in (1.0, 0.5):
+        x = torch.full((64, 4, 1, 4, 4), value)
+        assert FVDM(zero, p=1.0).loss(x, seeded(0)).item() == pytest.approx(value**2)
+
+
+def test_the_trained_times_are_those_of_the_generator():
+    "The same generator, the same loss; another one, another loss"
+    zero, x = lambda x_t, t, cond: 0.1 * x_t, torch.rand(8, 4, 1, 4, 4)
+    one, same, other = (FVDM(zero).loss(x, seeded(s)).item() for s in (0, 0, 1))
+    assert one == same != other
+
+
+def test_the_network_hears_every_time():
+    net, x = Watching(), torch.ones(2, 4, 1, 4, 4)
+    t = torch.tensor([[0.0, 0.3, 0.3, 0.4], [0.7, 0.0, 0.7, 0.1]])
+    assert torch.equal(FVDM(net).denoise(x, t, x), torch.zeros_like(x))
+    assert torch.equal(net.t, t) and net.cond is None
+
+
+# ---------------------------------------------------------------- timetables
+
+
+def test_one_timetable_a_clip():
+    known = torch.tensor([[1, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0], [1, 0, 0, 0]]).bool()
+    table = partial(pyramid, lag=2)
+    ts = timetables(table, 3, known)
+    assert ts.shape == (3 + 1 + 2 * 3, 4, 4)
+    for i, mask in enumerate(known):
+        mine = table(3, 4, known=mask)
+        assert torch.equal(ts[: len(mine), i], mine) and (ts[len(mine) :, i] == 0).all()
+
+
+def test_a_mask_for_all_or_one_for_each():
+    x = torch.zeros(3, 2, 1, 4, 4)
+    one, each = (
+        torch.tensor([True, False]),
+        torch.tensor([[True, False], [False, True], [False] * 2]),
+    )
+    assert torch.equal(known_frames(one, x), one.expand(3, 2))
+    assert torch.equal(known_frames(each, x), each)
+    square = torch.zeros(2, 2, 1, 4, 4)  # as many clips as frames
+    assert torch.equal(known_frames(one, square), one.expand(2, 2))
+
+
+def test_noise_may_rise_along_the_clip(monkeypatch):
+    world = GaussianClips(4, size=(1, 2), rho=0.8, mean=torch.tensor([0.5, 0.0, -1.0, 0.3]))
+    x, mask = world.sample(1, generator=seeded(0), dtype=torch.float64), torch.arange(4) < 1
+    there, rising = world.conditional(mask), even_noise(PATH, partial(pyramid, lag=9))
+    fill = lambda n: exact(world).fill(x, mask, n, timetable=rising)[:, 0, 1:]
+    mean, cov = law(monkeypatch, fill, x.numel())
+    assert (mean - there.mean(x).double().flatten()).abs().max() < 0.03
+    assert (cov - there.cov).abs().max() < 0.03
+
+
+def test_known_frames_stay_on_any_path_and_the_start_is_noise():
+    "The unknown frames start at c(1) times standard noise"
+    first = []
+    x = torch.randn(40, 4, 1, 8, 8, generator=seeded(0), dtype=torch.float64) + 3
+    mask = torch.tensor([False, True, False, False])
+    for path in (VP(), Cosine(), VP(beta_max=1.0)):
+        denoise = lambda x_t, t, y: first.append(x_t) or 0 * x_t
+        out = fill_frames(denoise, path, x, mask, steps=2, generator=seeded(1))
+        assert torch.equal(out[:, mask], x[:, mask])
+        start, n = first[0][:, ~mask], 40 * 3 * 64
+        assert torch.equal(first[0][:, mask], x[:, mask])
+        c = float(path.c(torch.ones((), dtype=torch.float64)))
+        assert abs(start.mean()) < 5 * c / n**0.5
+        assert abs(start.var() / c**2 - 1) < 5 * (2 / n) ** 0.5
+        first.clear()
+
+
+# ---------------------------------------------------------------- windows
+
+
+def ramp(first, n, b=2):
+    "Films whose frame i shows the number first + i"
+    return (first + torch.arange(float(n)))[None, :, None, None, None].expand(b, n, 1, 2, 2)
+
+
+def continues(seen):
+    "A denoiser that counts on from the last clean frame, and notes which frames are clean"
+
+    def denoise(x_t, t, y):
+        seen.append((t[0] == 0).tolist())
+        last = int((t[0] == 0).nonzero().max())
+        ahead = torch.arange(x_t.shape[1]) - last
+        return x_t[:, last : last + 1] + ahead[None, :, None, None, None]
+
+    return denoise
+
+
+@pytest.mark.parametrize(
+    "k, n, how, frames, known",
+    [
+        (2, 5, {}, 7, 2),  # one window
+        (2, 5, dict(window=4), 4, 2),
+        (2, 5, dict(window=4, keep=1), 4, 1),
+        (4, 7, dict(window=5, keep=3), 5, 3),
+        (5, 3, dict(window=3), 3, 2),  # as much of the past as leaves room
+        (3, 2, dict(window=8), 8, 3),  # more than was asked for
+        (4, 6, dict(keep=1), 10, 1),
+    ],
+)
+def test_each_window_begins_with_the_newest_frames(k, n, how, frames, known):
+    seen, model = [], FVDM(None)
+    model.denoise = continues(seen)
+    past = ramp(0.0, k)
+    out = model.forecast(past, n, 3, steps=2, step=ddim_step, **how, generator=seeded(0))
+    assert out.shape == (3, 2, n, 1, 2, 2)
+    torch.testing.assert_close(out[1], ramp(float(k), n), rtol=0, atol=1e-5)
+    clean = [True] * known + [False] * (frames - known)
+    assert all(row == clean for row in seen)
+    windows = -(-n // (frames - known))
+    assert len(seen) == 2 * windows
+    assert window_and_keep(k, n, **how) == (frames, known)
+
+
+MARKOV = GaussianClips(9, size=(1, 2), rho=0.7)  # AR(1): the last known frame says all
+
+
+def future_law():
+    x = MARKOV.sample(1, generator=seeded(3), dtype=torch.float64)
+    there = MARKOV.conditional(torch.arange(9) < 2)
+    return x, there.mean(x).double().flatten(), there.cov.double()
+
+
+@pytest.mark.parametrize("how", [dict(window=3, keep=1), dict(window=4, keep=2)], ids=str)
+def test_windows_give_the_exact_joint_law(how, monkeypatch):
+    "of a Markov chain, seams included"
+    x, mean, cov = future_law()
+    windows = -(-7 // (how["window"] - how["keep"]))
+    forecast = lambda n: exact(MARKOV).forecast(x[:, :2], 7, n, **how)[:, 0]
+    got = law(monkeypatch, forecast, windows * how["window"] * 2)
+    assert (got[0] - mean).abs().max() < 0.03 and (got[1] - cov).abs().max() < 0.03
+
+
+# ---------------------------------------------------------------- rolling
+
+
+@pytest.mark.parametrize("window, keep", [(5, 2), (4, 1), (6, 1), (8, 1)])
+def test_roll_gives_the_exact_joint_law(window, keep, monkeypatch):
+    x, mean, cov = future_law()
+    how = dict(window=window, keep=keep, steps=25)
+    rolled = lambda n: roll(MARKOV.denoiser(PATH), PATH, x[:, :2].repeat(n, 1, 1, 1, 1), 7, **how)
+    got = law(monkeypatch, rolled, 9 * 2)
+    assert (got[0] - mean).abs().max() < 0.03 and (got[1] - cov).abs().max() < 0.03
+
+
+@pytest.mark.parametrize(
+    "k, n, window, keep, steps", [(2, 9, 5, 2, 7), (3, 4, 6, 2, 4), (1, 6, 4, 1, 6)]
+)
+def test_what_the_rolling_window_sees(k, n, window, keep, steps):
+    "`keep` finished frames or more, then frames ever noisier; a frame is looked at `steps` times on its way"
+    seen, moving = [], window - keep
+    lag = -(-steps // moving)
+
+    def denoise(x_t, t, y):
+        seen.append(t[0])
+        return 0 * x_t
+
+    roll(
+        denoise, PATH, torch.ones(1, k, 1, 2, 2), n, window, keep, steps, seeded(0), step=ddim_step
+    )
+    assert len(seen) == lag * (n + moving - 1)
+    for t in seen:
+        assert t.shape == (window,) and (t[:keep] == 0).all() and (t.diff() >= 0).all()
+    looks = sum(int(((t > 0) & (t < 1)).sum()) for t in seen)
+    assert looks == n * (lag * moving - 1)  # and once at t = 1, before it moves
+    assert (seen[-1][:-1] == 0).all()  # the last frame alone is left
+
+
+def test_the_rolling_window_moves_by_one_frame():
+    "The network is shown every new frame, in order, beside the finished ones"
+    first = []
+
+    def denoise(x_t, t, y):
+        first.append(float(x_t[0, 0].mean()))  # finished: frame number
+        last = int((t[0] == 0).nonzero().max())
+        ahead = torch.arange(x_t.shape[1]) - last
+        return x_t[:, last : last + 1] + ahead[None, :, None, None, None]
+
+    out = roll(denoise, PATH, ramp(0.0, 2), 6, 4, 2, 2, seeded(0), step=ddim_step)
+    torch.testing.assert_close(out, ramp(2.0, 6), rtol=0, atol=1e-4)
+    assert [round(v) for v in first] == [0, 0, 1, 2, 3, 4, 4]
+
+
+def test_wrong_windows():
+    model, past = FVDM(lambda x_t, t, cond: x_t), torch.zeros(1, 2, 1, 4, 4)
+    go = partial(complaint, roll, model.denoise, PATH)
+    assert go(past, 3, window=8, keep=2).startswith("n_frames: got 3, expected at least")
+    assert go(past, 9, window=8, keep=3).startswith("keep: got 3, expected at most 2")
+    assert go(past, 9, window=2, keep=2).startswith("keep: got 2, expected at most 1")
+    for key, value in dict(keep=0, window=1, steps=2.0, n_frames=9.0).items():
+        how = dict(n_frames=9, window=8, keep=2, steps=3) | {key: value}
+        assert go(past, **how).startswith(f"{key}: got {value}, expected a whole number")
+    one = complaint(fill_frames, model.denoise, PATH, past, torch.tensor([True, False]), steps=2.0)
+    assert one.startswith("steps: got 2.0, expected a whole number")
+    assert go(torch.full_like(past, torch.nan), 9).startswith("past: got NaN")
+    assert go(past[0], 9).startswith("past: got shape")
+    bent = FVDM(lambda x, t, c: expand(t, x) * x)
+    assert complaint(bent.denoise, past, torch.rand(1, 3), None).startswith("t: got shape")
