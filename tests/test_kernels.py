@@ -13,8 +13,18 @@ from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidiffedu import kernels
-from vidiffedu.kernels import Conv3d, SixForTwelve, attention, plain, plain_conv, recomputed
-from vidiffedu.nets import TimedNorm, VideoTransformer, VideoUNet
+from vidiffedu.kernels import (
+    Conv3d,
+    LeanNorm,
+    SixForTwelve,
+    attention,
+    norm_act,
+    plain,
+    plain_conv,
+    plain_norm,
+    recomputed,
+)
+from vidiffedu.nets import VideoTransformer, VideoUNet
 
 ONEDNN = torch.backends.mkldnn.is_available()
 
@@ -57,6 +67,7 @@ def test_the_switch_turns_every_pass_off(monkeypatch):
 
     monkeypatch.setattr(kernels, "checkpoint", forbidden)
     monkeypatch.setattr(SixForTwelve, "apply", forbidden)
+    monkeypatch.setattr(LeanNorm, "apply", forbidden)
     monkeypatch.setattr(kernels, "six_pay", lambda x, o: True)
     conv, x = Conv3d(2, 3), draw(1, 2, 4, 5, 5, dtype=torch.float32).requires_grad_()
     low = draw(1, 2, 3, 4).bfloat16()
@@ -64,13 +75,16 @@ def test_the_switch_turns_every_pass_off(monkeypatch):
     real = F.scaled_dot_product_attention
     watched = lambda q, k, v: dtypes.append(q.dtype) or real(q, k, v)
     monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
+    ways = [lambda: recomputed(torch.sin, x), lambda: norm_act(x, torch.ones(2), torch.ones(2))]
+    ways += [lambda: conv(x)] * ONEDNN
     with plain():
-        conv(x), recomputed(torch.sin, x), attention(low, low, low)
+        attention(low, low, low)
+        for way in ways:
+            way()
     assert dtypes == [torch.bfloat16]
-    for way in (lambda: conv(x), lambda: recomputed(torch.sin, x)):  # and on again
-        if ONEDNN or way is not conv:
-            with pytest.raises(AssertionError, match="not plain"):
-                way()
+    for way in ways:  # and on again
+        with pytest.raises(AssertionError, match="not plain"):
+            way()
 
 
 NETS = {
@@ -132,47 +146,105 @@ def test_attention_in_bfloat16_rounds_once():
     assert ((attention(q, k, v) - exact).abs() <= 2**-8 * exact.abs() + 1e-6).all()
 
 
-# ---- recomputed
+# ---- the norm
 
 
-def norm_inputs(timed=True, dtype=torch.float64):
-    x = draw(2, 8, 3, 4, 4, dtype=dtype).requires_grad_()
-    if not timed:
-        return x, None, None
-    return x, *(draw(2, 8, 3, 1, 1, seed=s, dtype=dtype).requires_grad_() for s in (2, 3))
+def by_hand(x, w, o, shift, scale, groups, act):
+    "Group norm, scale and shift, SiLU from their definitions, one group of one clip at a time"
+    rows = []
+    for clip in x:
+        parts = clip.chunk(groups)
+        rows.append([(v - v.mean()) / (v.var(correction=0) + 1e-5).sqrt() for v in parts])
+    h = torch.stack([torch.cat(row) for row in rows])
+    h = h * w[:, None, None, None] + o[:, None, None, None]
+    h = h if shift is None else h * (1 + scale) + shift
+    return h * torch.sigmoid(h) if act else h
+
+
+def norm_inputs(timed=True, dtype=torch.float64, b=2, size=2):
+    shapes = (b, 8, 3, size, size), (8,), (8,), *[(b, 8, 3, 1, 1)] * (2 * timed)
+    inputs = [draw(*s, seed=k, dtype=dtype).requires_grad_() for k, s in enumerate(shapes)]
+    return inputs if timed else [*inputs, None, None]
 
 
 @pytest.mark.parametrize("act", (True, False))
 @pytest.mark.parametrize("timed", (True, False))
-def test_a_norm_that_is_worked_out_again(act, timed):
-    norm = TimedNorm(8, 16).double()
-    nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
-    x, shift, scale = norm_inputs(timed)
-    wanted = [x, *norm.parameters(), *([shift, scale] if timed else [])]
-    y = norm(x, shift, scale, act)
-    with plain():
-        theirs = norm(x, shift, scale, act)
-    assert torch.equal(y, theirs)
-    first, second = (gradients(v, wanted, create_graph=True) for v in (y, theirs))
+@pytest.mark.parametrize("norm", (LeanNorm.apply, norm_act, plain_norm))
+def test_the_norm_and_its_derivatives(norm, timed, act):
+    args = *norm_inputs(timed), 4, act
+    inputs = [v for v in args[:5] if v is not None]
+    if norm is norm_act:
+        y = norm(*args[:5], groups=4, act=act)
+    else:
+        y = norm(*args)
+    theirs = by_hand(*args)
+    assert_close(y, theirs)
+    first, second = (gradients(v, inputs, create_graph=True) for v in (y, theirs))
     for a, b in zip(first, second):
         assert_close(a, b)
-    energies = (sum(g.square().sum() for g in grads) for grads in (first, second))
-    for a, b in zip(*(torch.autograd.grad(e, wanted, allow_unused=True) for e in energies)):
-        assert (a is None) == (b is None)
-        assert a is None or torch.equal(a, b)
+    energies = [sum(g.square().sum() for g in grads) for grads in (first, second)]
+    for a, b in zip(*(torch.autograd.grad(e, inputs) for e in energies)):
+        assert_close(a, b)
+    for a, b in zip(gradients(norm(*args), inputs), second):  # without a graph: another way
+        assert_close(a, b)
+    assert norm is not LeanNorm.apply or torch.autograd.gradcheck(norm, args)
 
 
-def test_only_the_input_is_kept():
-    norm, (x, shift, scale) = TimedNorm(8, 16), norm_inputs(dtype=torch.float32)
-    x = draw(4, 8, 3, 32, 32, dtype=torch.float32).requires_grad_()
-    shift, scale = shift.repeat(2, 1, 1, 1, 1), scale.repeat(2, 1, 1, 1, 1)
-    own = x.numel() * 4
-    lean = kept(lambda: norm(x, shift, scale))
+@pytest.mark.parametrize("wanted", range(5))
+def test_a_norm_of_which_some_is_frozen(wanted):
+    inputs = [v.detach() for v in norm_inputs()]
+    v = inputs[wanted].requires_grad_()
+    for create in (True, False):
+        grads = (
+            torch.autograd.grad(f(*inputs, 4, True).square().sum(), v, create_graph=create)[0]
+            for f in (LeanNorm.apply, by_hand)
+        )
+        assert_close(*grads)
+
+
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
+def test_only_the_input_of_a_norm_is_kept(dtype):
+    "By hand in float32, by working it out again in 16 bits"
+    inputs = [v.detach().to(dtype).requires_grad_() for v in norm_inputs(b=4, size=32)]
+    own = inputs[0].numel() * inputs[0].element_size()
+    lean = kept(lambda: norm_act(*inputs, 4))
     with plain():
-        full = kept(lambda: norm(x, shift, scale))
+        full = kept(lambda: norm_act(*inputs, 4))
     assert lean < 1.1 * own and full > 2.9 * own
     with torch.no_grad():
-        assert kept(lambda: norm(x, shift, scale)) == 0
+        assert kept(lambda: norm_act(*inputs, 4)) == 0
+
+
+def test_a_norm_in_16_bits():
+    inputs = [v.detach() for v in norm_inputs()]
+    low = [v.bfloat16().requires_grad_() for v in inputs]
+    y, exact = norm_act(*low, 4), norm_act(*inputs, 4)
+    assert y.dtype == torch.bfloat16 and (y - exact).norm() < 0.03 * exact.norm()
+    mixed = norm_act(
+        low[0], inputs[1].float(), inputs[2].float(), *low[3:], 4
+    )  # autocast's mixture
+    assert mixed.dtype == torch.bfloat16 and (mixed - exact).norm() < 0.03 * exact.norm()
+    for a, b in zip(gradients(y, low), gradients(plain_norm(*low, 4, True), low)):
+        assert torch.equal(a, b)
+
+
+# ---- recomputed
+
+
+@pytest.mark.parametrize("on", (True, False))
+def test_recomputed_is_a_plain_call_done_twice(on):
+    calls, x = [], draw(3).requires_grad_()
+
+    def f(x, a):
+        calls.append(1)
+        return (a * x.sin()).exp()
+
+    (g,) = torch.autograd.grad(recomputed(f, x, 2.0, on=on).sum(), x)
+    assert_close(g, 2 * x.cos() * (2 * x.sin()).exp())
+    assert len(calls) == 1 + on
+    with torch.no_grad():
+        recomputed(f, x, 2.0)
+    assert len(calls) == 2 + on
 
 
 def test_recomputed_draws_the_same_random_numbers():
@@ -180,9 +252,6 @@ def test_recomputed_draws_the_same_random_numbers():
     y = recomputed(lambda v: F.dropout(v, 0.5) * v, x)
     (g,) = torch.autograd.grad(y.sum(), x)
     assert torch.equal(g != 0, y != 0)
-    calls = []
-    recomputed(lambda v: calls.append(1) or v.sin(), x, on=False).sum().backward()
-    assert len(calls) == 1
 
 
 # ---- six convolutions for twelve

@@ -16,7 +16,7 @@ from einops import rearrange, repeat
 from torch import nn
 
 from .core import check_video, check_whole
-from .kernels import Conv3d, attention, recomputed
+from .kernels import Conv3d, attention, norm_act, recomputed
 
 # %% ../nbs/08_nets.ipynb #da5e20ba
 def _need(fine, complaint):
@@ -242,12 +242,7 @@ class TimedNorm(nn.GroupNorm):
         super().__init__(math.gcd(channels, most), channels)
 
     def forward(self, x, shift=None, scale=None, act=True):  # x (b c f h w), shift (b c f 1 1)
-        return recomputed(self._norm, x, shift, scale, act)
-
-    def _norm(self, x, shift, scale, act):
-        h = super().forward(x)
-        h = h if shift is None else torch.addcmul(shift, h, 1 + scale)
-        return F.silu(h) if act else h
+        return norm_act(x, self.weight, self.bias, shift, scale, self.num_groups, act)
 
 # %% ../nbs/08_nets.ipynb #2195d82e
 class ResBlock(nn.Module):

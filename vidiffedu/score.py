@@ -171,7 +171,8 @@ def judge(
     shape = probe.outcomes[:, 0].shape
     for name, x in dict(futures=futures, one_shot=one_shot).items():
         if x.shape[-5:] != shape:
-            raise ValueError(f"{name}: got shape {tuple(x.shape)}, expected (..., {shape})")
+            want = f"(..., {', '.join(map(str, shape))})"
+            raise ValueError(f"{name}: got shape {tuple(x.shape)}, expected {want}")
     check_finite(futures=futures, one_shot=one_shot)
     which, distance = probe.nearest(futures)
     k, n = int((which == 0).sum()), which.numel()
@@ -208,5 +209,5 @@ def adaptive_filter(
     x_hat = model.denoise(frames[:, -1:], frames[:, :-1])
     return torch.autograd.grad(x_hat[..., row, col].sum(), frames)[0]
 
-# %% ../nbs/10_score.ipynb #bb45c9ab
+# %% ../nbs/10_score.ipynb #movedwil
 __getattr__ = moved(__name__, wilson="intervals")
