@@ -17,6 +17,7 @@ from einops import rearrange, repeat
 
 from .core import check_whole, moved
 
+# %% ../nbs/02_data.ipynb #movedcel
 _vortex = ("VortexStreet", "Lattice", "equilibrium", "vortex_clips")
 __getattr__ = moved(__name__, VideoFolder="video", **dict.fromkeys(_vortex, "vortex"))
 

@@ -6,7 +6,7 @@
 __all__ = ['plain', 'faster', 'attention', 'recomputed', 'plain_norm', 'LeanNorm', 'norm_act', 'mixers', 'plain_conv',
            'SixForTwelve', 'six_pay', 'Conv3d']
 
-# %% ../nbs/23_kernels.ipynb #c920b336
+# %% ../nbs/23_kernels.ipynb #ed4b89bc
 import functools
 import math
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-# %% ../nbs/23_kernels.ipynb #c152b581
+# %% ../nbs/23_kernels.ipynb #425b64eb
 _on = [True]
 
 
@@ -37,7 +37,7 @@ def faster(x):
         return _on[0]
     return _on[0] and not torch._C._functorch.is_functorch_wrapped_tensor(x)
 
-# %% ../nbs/23_kernels.ipynb #d41f6d5e
+# %% ../nbs/23_kernels.ipynb #46192a02
 def attention(q, k, v):  # (... n d) each -> (... n d)
     "softmax(q kᵀ / √d) v, fused; on a CPU in float32 even under autocast."
     low = q.device.type == "cpu" and q.dtype in (torch.bfloat16, torch.float16)
@@ -47,7 +47,7 @@ def attention(q, k, v):  # (... n d) each -> (... n d)
         wide = F.scaled_dot_product_attention(q.float(), k.float(), v.float())
     return wide.to(q.dtype)
 
-# %% ../nbs/23_kernels.ipynb #473f400d
+# %% ../nbs/23_kernels.ipynb #86f3cf8e
 def recomputed(
     f,  # any function or module
     x,  # its first argument, a tensor
@@ -59,7 +59,7 @@ def recomputed(
         return f(x, *rest)
     return checkpoint(f, x, *rest, use_reentrant=False)
 
-# %% ../nbs/23_kernels.ipynb #9ec8784c
+# %% ../nbs/23_kernels.ipynb #085bcb3d
 def plain_norm(x, weight, bias, shift, scale, groups, act):
     "Group norm of x (b c f h w); scale and shift (b c f 1 1) unless None; SiLU if `act`."
     h = F.group_norm(x, groups, weight, bias)
@@ -88,7 +88,7 @@ class LeanNorm(torch.autograd.Function):
             return _by_autograd(plain_norm, inputs, g, ctx.groups, ctx.act)
         return *_norm_gradients(g, *inputs, mean, rstd, ctx.groups, ctx.act), None, None
 
-# %% ../nbs/23_kernels.ipynb #94bf8227
+# %% ../nbs/23_kernels.ipynb #3c0d7728
 def _last(x):
     return None if x is None else rearrange(x, "b c f h w -> b f h w c")
 
@@ -134,7 +134,7 @@ def _by_autograd(f, inputs, g, *how):
     found = [next(grads) if v is not None and v.requires_grad else None for v in inputs]
     return *found, *(None for _ in how)
 
-# %% ../nbs/23_kernels.ipynb #20182bb8
+# %% ../nbs/23_kernels.ipynb #92baa617
 def norm_act(x, weight, bias, shift=None, scale=None, groups=1, act=True):
     "As plain_norm; only the input is kept for the backward pass."
     wide = x.dtype in (torch.float32, torch.float64) and x.dtype == weight.dtype
@@ -143,7 +143,7 @@ def norm_act(x, weight, bias, shift=None, scale=None, groups=1, act=True):
         return recomputed(plain_norm, x, weight, bias, shift, scale, groups, act)
     return LeanNorm.apply(x, weight, bias, shift, scale, groups, act)
 
-# %% ../nbs/23_kernels.ipynb #06269dd7
+# %% ../nbs/23_kernels.ipynb #51b92088
 def _values(n):
     "From n coefficients to the values at 0, 1, -1, 2, -2 and the leading coefficient; (6 n)."
     points = torch.tensor([0.0, 1, -1, 2, -2], dtype=torch.float64, device="cpu")
@@ -158,7 +158,7 @@ def mixers(dtype):
     size = B.abs().sum(1, keepdim=True)  # rows of one size lose less in rounding
     return A.to(dtype), (B / size).to(dtype), (G * size).to(dtype)
 
-# %% ../nbs/23_kernels.ipynb #a0096233
+# %% ../nbs/23_kernels.ipynb #785bc666
 def _tiles(f, around):
     "Four frames at a time and `around` more on each side: tile, frames, places in the tile."
     for k, s in enumerate(range(0, f, 4)):
@@ -185,7 +185,7 @@ def _out_of_six(z, M, around, b, f):
         y.flatten(2)[:, frames].baddbmm_(own, six[:, :, k].transpose(0, 1), beta=around)
     return y
 
-# %% ../nbs/23_kernels.ipynb #a0c81ca9
+# %% ../nbs/23_kernels.ipynb #21378a15
 def _six_kernels(G, weight):
     "Six kernels of two dimensions from one of three: (o i t p q) -> (6 o i p q)."
     o, _, _, p, _ = weight.shape
@@ -200,7 +200,7 @@ def _of_six_kernels(G, W):
     w = rearrange(w, "t (o p q i) -> o i t p q", o=o, p=p, q=p)
     return w.contiguous(memory_format=torch.channels_last_3d)
 
-# %% ../nbs/23_kernels.ipynb #0d2d943e
+# %% ../nbs/23_kernels.ipynb #34aaffb4
 def plain_conv(x, weight, bias):
     "What SixForTwelve computes: x (b i f h w), weight (o i 3 3 3), bias (o)."
     return F.conv3d(x, weight, bias, padding=1)
@@ -231,7 +231,7 @@ class SixForTwelve(torch.autograd.Function):
             return _by_autograd(plain_conv, inputs, g)
         return _gradients(*inputs, g, *ctx.needs_input_grad)
 
-# %% ../nbs/23_kernels.ipynb #514be21e
+# %% ../nbs/23_kernels.ipynb #361b65de
 def _gradients(x, weight, bias, g, for_x, for_w, for_b):
     "Of eq. 4, for input, weight and bias as wanted."
     A, B, G = mixers(x.dtype)
@@ -255,7 +255,7 @@ def _conv2d_backward(g, z, w, wanted):
     how = (o, one, one, one, False, zero, 1, wanted)  # sizes, stride, padding, dilation, ...
     return torch.ops.aten.convolution_backward(_pictures(g), _pictures(z), w, *how)
 
-# %% ../nbs/23_kernels.ipynb #eadaa7ae
+# %% ../nbs/23_kernels.ipynb #19a1dd3b
 def six_pay(x, o):
     "Whether eq. 4 is the faster way from x (b c f h w) to `o` channels, as measured."
     b, c, f, h, w = x.shape

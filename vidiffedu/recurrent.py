@@ -14,7 +14,7 @@ from einops import einsum, rearrange
 from torch import nn
 
 from .core import check_video, check_whole
-from .nets import frame_times, sinusoids
+from .nets import all_times, sinusoids
 
 # %% ../nbs/30_recurrent.ipynb #f2c4b85c
 class ConvGRU(nn.Module):
@@ -240,7 +240,7 @@ class ResidualUNet(nn.Module):
         _check_frames(check_video(x, "x", frames=1), "x", self.channels, self.divisor)
         if not hasattr(cond, "context"):
             raise TypeError(f"cond: got a {type(cond).__name__}, expected a forecaster's Memory")
-        waves = sinusoids(frame_times(x, t)[:, 0], self.width, self.time_scale)
+        waves = sinusoids(all_times(x, t)[:, 0], self.width, self.time_scale)
         e = self.time(waves.to(self.time[0].weight.dtype))
         h, seen = F.pixel_unshuffle(_flat(x), self.patch), []
         for level, context in enumerate(cond.context):

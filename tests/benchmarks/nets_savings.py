@@ -30,7 +30,7 @@ def modulate_every_token(self, x, t=None, cond=None):
     "VideoTransformer.forward, but temporal blocks work out the modulation of each token, block by block"
     f, p, d = x.shape[1], self.patch, self.where.shape[-1]
     h, w = (n // p for n in self.size)
-    e = F.silu(self.time(nets.frame_times(x, t)))
+    e = F.silu(self.time(nets.all_times(x, t)))
     weights = self.modulate.weight.split(6 * d)  # of every block, and of the end
     biases = self.modulate.bias.split(6 * d)
     spread = repeat(e, "b f d -> f b n d", n=h * w)
