@@ -161,6 +161,87 @@ MUTANTS = [
         "return torch.cholesky_inverse(root) / scale, -log_det",
         "return torch.cholesky_inverse(root), -log_det",
     ),
+    # ---- the chapters
+    ("score", "self.sigma_max * u**2", "self.sigma_max * u"),
+    ("score", "return (x_hat - x).square().mean()", "return (x_hat - y).square().mean()"),
+    ("score", "past, x = clip[:, :-1], clip[:, -1:]", "past, x = clip[:, 1:], clip[:, :1]"),
+    ("bridge", "y=past[:, -1:],\n            weight", "y=past[:, :1],\n            weight"),
+    ("bridge", "k = self.context or max(1, frames - 1)", "k = max(1, frames - 1)"),
+    (
+        "vector",
+        "t = self.times(*clip.shape[:2], generator=generator, device=clip.device)",
+        "t = self.times(*clip.shape[:2], generator=generator, device=clip.device)[:, :1].expand(clip.shape[:2])",
+    ),
+    (
+        "vector",
+        "self.times = times or partial(ptss, p=p)",
+        "self.times = times or partial(ptss, p=1 - p)",
+    ),
+    ("masks", "return shared(b, f, **how).masked_fill(known, 0)", "return shared(b, f, **how)"),
+    ("masks", "x_hat = self.net(x_t, t.amax(1), None)", "x_hat = self.net(x_t, t.mean(1), None)"),
+    (
+        "masks",
+        "path.perturb(x, s, generator=generator)[0]",
+        "path.perturb(x, t, generator=generator)[0]",
+    ),
+    ("residual", "return (x - mu) / self.scale", "return x - mu"),
+    ("residual", "x = mu + self.scale * r", "x = mu + r"),
+    ("residual", "return x if clip is None else x.clamp(*clip)", "return x"),
+    ("residual", "r if self.joint else r.detach(),", "r,"),
+    (
+        "residual",
+        "return loss + self.explicit * r.square().mean()",
+        "return loss + r.square().mean()",
+    ),
+    (
+        "residual",
+        "(clips[:, context:] - mu).square().mean().sqrt()",
+        "(clips[:, context:] - mu).abs().mean()",
+    ),
+    # ---- scores
+    ("crps", "return s - 1 if fair else s", "return s if fair else s"),
+    (
+        "crps",
+        "return ((divisor * near - pairs) / (s * divisor))",
+        "return ((divisor * near - 2 * pairs) / (s * divisor))",
+    ),
+    ("crps", "share = 1 / (1 + in_float64(ties))", "share = 1 / (2 + in_float64(ties))"),
+    ("likeness", "127.5 * found", "255 * found"),
+    (
+        "likeness",
+        "c1, c2 = (0.01 * _positive(range)) ** 2, (0.03 * range) ** 2",
+        "c1, c2 = (0.01 * _positive(range)) ** 2, 0.03 * range",
+    ),
+    (
+        "likeness",
+        "return 10 * torch.log10(_positive(range) ** 2 / error)",
+        "return 10 * torch.log10(_positive(range) / error)",
+    ),
+    (
+        "backbones",
+        '"3c": (256, 128, 128, 192, 32, 96, 64)',
+        '"3c": (256, 128, 128, 192, 32, 64, 96)',
+    ),
+    ("backbones", 'k = 3 if name == "4b" else 2', "k = 3"),
+    ("backbones", "F.avg_pool3d(x, (2, 7, 7), stride=1)", "F.avg_pool3d(x, (1, 7, 7), stride=1)"),
+    (
+        "backbones",
+        "return torch.cat([self.b0(x), one, two, self.b3b(self.b3a(x))], 1)",
+        "return torch.cat([self.b0(x), two, one, self.b3b(self.b3a(x))], 1)",
+    ),
+    ("intervals", "centre = (k + z * z / 2) / (n + z * z)", "centre = k / n"),
+    (
+        "intervals",
+        "mean, half = v.mean(0), z * v.std(0) / len(v) ** 0.5",
+        "mean, half = v.mean(0), z * v.std(0)",
+    ),
+    # ---- training
+    ("train", "return min(ema, (1 + step) / (10 + step))", "return ema"),
+    (
+        "train",
+        "0.5 + 0.5 * math.cos(math.pi * (step - warmup) / (steps - warmup))",
+        "0.5 + 0.5 * math.cos(math.pi * step / steps)",
+    ),
 ]
 
 # what should notice a change of a module
@@ -171,6 +252,16 @@ TESTS = dict(
     sample="tests/test_core_formulas.py tests/test_exact_laws.py",
     oracle="tests/test_exact_laws.py nbs/07_oracle.ipynb",
     gaussian="nbs/33_gaussian.ipynb tests/test_exact_laws.py",
+    score="tests/test_score.py",
+    bridge="tests/test_bridge.py",
+    vector="tests/test_vector.py tests/test_whole_clips.py",
+    masks="tests/test_masks.py tests/test_whole_clips.py",
+    residual="tests/test_residual.py",
+    crps="tests/test_crps.py",
+    likeness="tests/test_likeness.py",
+    backbones="tests/test_likeness.py",
+    intervals="tests/test_intervals.py",
+    train="tests/test_train.py",
 )
 
 
