@@ -525,6 +525,8 @@ def test_doors_of_sample_and_forecast():
         complaint(model.forecast, x, 2, n_samples=True),
         complaint(model.forecast, x, 2, steps=0),
         complaint(model.forecast, x, 2, chunk=-1),
+        complaint(model.forecast, x, 2, n_samples=None),
+        complaint(model.forecast, x, None),
         complaint(model.forecast, nan, 2),
         complaint(model.forecast, x[0], 2),
         complaint(extend, keep, x, 1.5),

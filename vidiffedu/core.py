@@ -46,12 +46,13 @@ def check_range(least, most, lo, hi, name="x"):
 # %% ../nbs/01_core.ipynb #0539918a
 def check_whole(
     least=1,  # the smallest number that makes sense
-    **named,  # numbers by the names of their arguments; None passes
+    none=True,  # whether None passes
+    **named,  # numbers by the names of their arguments
 ):
     "Raise TypeError or ValueError unless every number is whole and at least `least`."
     for name, n in named.items():
         expected = f"{name}: got {n!r}, expected a whole number of at least {least}"
-        if n is None:
+        if n is None and none:
             continue
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
             raise TypeError(expected)

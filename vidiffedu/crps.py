@@ -288,7 +288,7 @@ def judge_fill(
     """How good are completions? Over the unknown pixels: `mse` of a single one, fair `crps`
     of all [gneiting2007scoring], with 95% intervals over clips. `known_unchanged`: the known
     frames came back bit for bit. NaN if `fill` returned any: it read what it should not."""
-    check_whole(2, n_samples=n_samples)
+    check_whole(2, none=False, n_samples=n_samples)
     known = known_frames(known, check_video(clips, "clips"))
     check_finite(clips=clips)
     out, same = _checked_fill(fill, clips, known, n_samples, generator)

@@ -206,7 +206,8 @@ def extend(draw, past, n_frames, keep=None, progress=False):
 
     draw(frames (b, keep, c, h, w)) -> the next ones (b, m, c, h, w), m of at least 1;
     past (b, k, c, h, w); keep: how many of the newest frames it sees (None: k of them)."""
-    check_whole(n_frames=n_frames, keep=keep)
+    check_whole(none=False, n_frames=n_frames)
+    check_whole(keep=keep)
     frames, k = past, past.shape[1]
     last = bar(None, n_frames, "frames", progress)
     while frames.shape[1] < k + n_frames:
@@ -248,7 +249,8 @@ class Method(torch.nn.Module):
         **options,  # the method's own: see its `future`
     ):  # (n_samples, b, n_frames, c, h, w)
         "Draw futures of each past."
-        check_whole(n_frames=n_frames, n_samples=n_samples, steps=steps, chunk=chunk)
+        check_whole(none=False, n_frames=n_frames, n_samples=n_samples)
+        check_whole(steps=steps, chunk=chunk)
         check_finite(past=check_video(past, "past"))
         how = dict(steps=steps, generator=generator, progress=progress, **options)
         return self.draw(lambda part: self.future(part, n_frames, **how), past, n_samples, chunk)

@@ -114,7 +114,8 @@ class ClipMethod(Method):
         **how,  # timetable, step, clip: see `fill_frames`
     ):  # (n_samples, b, f, c, h, w): whole clips, the known frames bit for bit as given
         "Complete clips of which some frames are known."
-        check_whole(n_samples=n_samples, steps=steps, chunk=chunk)
+        check_whole(none=False, n_samples=n_samples)
+        check_whole(steps=steps, chunk=chunk)
         x, known = given_frames(x, known)
         how.update(steps=steps or self.steps, generator=generator, progress=progress)
         make = partial(fill_frames, self.denoise, self.path, **how)
@@ -185,7 +186,7 @@ def roll(
     """A rolling window [kim2024fifo; ruhe2024rolling]: one frame leaves, one enters.
 
     At any moment each frame is a little noisier than the one before it."""
-    check_whole(n_frames=n_frames, steps=steps)
+    check_whole(none=False, n_frames=n_frames, steps=steps)
     check_finite(past=check_video(past, "past"))
     k = past.shape[1]
     window, keep = window_and_keep(k, n_frames, window, keep)

@@ -7,7 +7,9 @@ CRPS: first on the quiet machine, then beside a process that only counts. The nu
 the automatic choice each time. The aim is a share of at least 40 %. --all adds the busy rate with
 all threads, which is what the choice is for.
 
-FIGURES"""
+AMD EPYC, 2 cores, torch 2.13 CPU, 2026-11-26, --steps 20 (share of the quiet rate):
+score 83 %, bridge 73 %, vector 66 %, masks 69 %, residual 79 %, vortex 60 %, crps 69 %.
+"""
 
 import argparse
 import platform

@@ -2,7 +2,9 @@
 
     python tests/benchmarks/data_speed.py [--seconds 2] [--threads 1]
 
-FIGURES"""
+AMD EPYC, 2 cores, torch 2.13 CPU, 2026-11-26, clips a second in portions / all at once, 1,000 clips:
+moving_leaves, 16 frames of 32 x 32: 7,112 / 592; probe_leaves: 90,675 / 76,422; bouncing: 9,682 / 2,057.
+"""
 
 import argparse
 import platform

@@ -7,7 +7,9 @@ thread); otherwise the wall clock. FOLDER: where
 `pip install --target FOLDER lettucecfd h5py mmh3 pyevtk --no-deps`
 (Python 3.11: and `--ignore-requires-python`) has put lettuce.
 
-FIGURES"""
+AMD EPYC, 2 cores, torch 2.13 CPU, 2026-11-26, million updates a second with 1 / 2 threads:
+1 x 64 x 128 65 / 42; 8 x 64 x 128 100 / 95; 1 x 128 x 256 102 / 92; 8 x 128 x 128 94 / 102.
+"""
 
 import argparse
 import os
