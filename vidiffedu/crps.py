@@ -213,7 +213,7 @@ def spread_skill(
     x, y = _aligned(samples, target, dim)
     if x.shape[1] < 4:
         raise ValueError(f"samples: got an ensemble of {x.shape[1]}, expected at least 4")
-    check_whole(1, bins=bins)
+    check_whole(1, none=False, bins=bins)
     if bins > y.numel():
         raise ValueError(f"bins: got {bins}, expected at most {y.numel()}, the elements")
     check_finite(samples=x, target=y)
@@ -244,7 +244,7 @@ def energy_score(
     x, y = _aligned(samples, target, dim)
     s, shape = x.shape[1], tuple(getattr(target, "shape", ()))
     divisor = _divisor(s, fair)
-    check_whole(0, batch=batch)
+    check_whole(0, none=False, batch=batch)
     if batch > len(shape):
         raise ValueError(f"batch: got {batch}, expected at most {len(shape)}, the axes of target")
     y = y.reshape(math.prod(shape[:batch]), -1)

@@ -40,7 +40,7 @@ def random_mask(b, f, max_known=4, p_uncond=0.25, generator=None, device=None):
     """Random known frames [hoppe2022ramvid, sec. 2.2] -> known (b, f) bool.
 
     None with probability `p_uncond`, else k ~ U{1..max_known} of them."""
-    check_whole(b=b, f=f, max_known=max_known)
+    check_whole(none=False, b=b, f=f, max_known=max_known)
     if not max_known < f:
         want = f"at most {f - 1}: a frame must stay unknown"
         raise ValueError(f"max_known: got {max_known} with {f} frames, expected {want}")
@@ -75,8 +75,8 @@ def pyramid(steps, f, lag=1, known=None):
     """Eq. 1: each unknown frame starts `lag` rows after the one before.
 
     -> ts (steps + 1 + lag (unknown - 1), f), float64."""
-    check_whole(steps=steps, f=f)
-    check_whole(least=0, lag=lag)
+    check_whole(none=False, steps=steps, f=f)
+    check_whole(least=0, none=False, lag=lag)
     unknown = _unknown(f, known)
     return _descend(steps, unknown, lag * (unknown.cumsum(0) - 1))
 
@@ -85,7 +85,7 @@ def autoregressive(steps, f, chunk=1, known=None):
     """`chunk` frames at a time, each chunk when the last is clean.
 
     -> ts (steps chunks + 1, f), float64."""
-    check_whole(steps=steps, f=f, chunk=chunk)
+    check_whole(none=False, steps=steps, f=f, chunk=chunk)
     unknown = _unknown(f, known)
     turn = torch.div(unknown.cumsum(0) - 1, chunk, rounding_mode="floor")
     return _descend(steps, unknown, steps * turn)
