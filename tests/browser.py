@@ -1,12 +1,12 @@
 """A notebook in JupyterLab in headless Chromium: run it, move a control by keyboard, look at the picture.
 
-    with open_notebook("nbs/10_score.ipynb") as nb:      # a copy in a temporary folder, its own server and kernel
+    with open_notebook("nbs/08_score.ipynb") as nb:      # a copy in a temporary folder, its own server and kernel
                                                          # (`lab`: one server for several)
         nb.run_all()
         seconds = nb.move(control="σ", key="ArrowRight")  # keyboard; returns when the explorer's picture has changed
         nb.assert_clean()
 
-By hand:  python tests/browser.py nbs/10_score.ipynb --shot page.png
+By hand:  python tests/browser.py nbs/08_score.ipynb --shot page.png
 What an explorer must offer: a root widget with the DOM class `vidiffedu-explorer`, in it an `ipywidgets.Image` with the
 class `vidiffedu-picture` and standard ipywidgets sliders; while slower work goes on the root has the class `vidiffedu-busy`.
 """

@@ -81,7 +81,7 @@ def test_training(name):
 
 @each_method
 def test_forecast(name):
-    "The answer lies on the device; more steps do not wait more often (chapter 1's sampler reads σ to know when to stop)"
+    "The answer lies on the device; more steps do not wait more often (the score chapter's sampler reads σ to know when to stop)"
     clip, model = clip_and_model(name)
     with pretend_device() as (device, waits):
         model, past, often = model.to(device), clip[:, :3].to(device), []

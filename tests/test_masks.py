@@ -1,4 +1,4 @@
-"""Chapter 4: random masks. The law of the masks in training, what the network is told, and replacement, whose fault a perfect denoiser shows."""
+"""masks: random masks. The law of the masks in training, what the network is told, and replacement, whose fault a perfect denoiser shows."""
 
 import pytest
 import torch

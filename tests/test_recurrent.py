@@ -1,4 +1,4 @@
-"The recurrent networks of chapter 5: sizes of the paper, and a state that carries all that the past says."
+"The recurrent networks of the residual chapter: sizes of the paper, and a state that carries all that the past says."
 
 import pytest
 import torch

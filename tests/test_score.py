@@ -1,4 +1,4 @@
-"""Chapter 1 against closed forms: what training shows the network, what the sampler does with it, how it is judged.
+"""The score chapter against closed forms: what training shows the network, what the sampler does with it, how it is judged.
 
 Large frames stand in for many draws: the root mean square of N pixels of noise is known to a part in √(2N)."""
 

@@ -1,4 +1,4 @@
-"""Chapter 3: a time for every frame. What training shows the network, how windows continue a film, and the rolling window against its exact law."""
+"""vector: a time for every frame. What training shows the network, how windows continue a film, and the rolling window against its exact law."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""What chapters 3 and 4 share: with the exact denoiser `fill` and `forecast` must return the exact conditional law, of any known frames.
+"""What the chapters vector and masks share: with the exact denoiser `fill` and `forecast` must return the exact conditional law, of any known frames.
 
 The exact Gaussian denoiser is affine and the default step draws nothing, so a completion is an affine function of the noise that it starts from:
 run it on the zero noise and on every unit vector, and its law is known without sampling. What remains is discretisation, and the start (a(1) is

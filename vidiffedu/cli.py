@@ -242,7 +242,7 @@ def draw_demo(folder, probe, one_shot, futures, rows=4, columns=4):
 
 # %% ../nbs/27_cli.ipynb #b1a2dcf4
 def demo_model(args, q, past):
-    "Chapter 1's denoiser, trained as the command line says."
+    "The score chapter's denoiser, trained as the command line says."
     import torch
 
     from vidiffedu.nets import BlindUNet
@@ -259,7 +259,7 @@ def demo_model(args, q, past):
 
 
 def demo(args):
-    "Train chapter 1's denoiser, sample futures, measure them, write a picture and a clip."
+    "Train the score chapter's denoiser, sample futures, measure them, write a picture and a clip."
     folder = new_folder(args.out)
     os.environ["MPLBACKEND"] = "agg"
     print("loading PyTorch ...", flush=True)

@@ -1,4 +1,4 @@
-"""Chapter 2: how many network evaluations does a frame need? The bridge (CVP) beside a conditional VP diffusion: one network (`JoinedUNet`), one
+"""bridge: how many network evaluations does a frame need? The bridge (CVP) beside a conditional VP diffusion: one network (`JoinedUNet`), one
 budget, two worlds; the network predicts the estimate or the noise, with its input scaled or not, and is sampled as published and as we would.
 
     python nbs/studies/bridge_steps.py            all arms, 3 seeds: about an hour on two cores

@@ -1,4 +1,4 @@
-"""Chapter 5: what scale, what forecast? RVD on the vortex street: eight flows in training, tested on Re = 100, which is not among them.
+"""residual: what scale, what forecast? RVD on the vortex street: eight flows in training, tested on Re = 100, which is not among them.
 
     python nbs/studies/residual_scale.py            all arms, 3 seeds: about 40 minutes on one core
     python nbs/studies/residual_scale.py --short    one arm, one seed, fewer steps: about half a minute

@@ -1,4 +1,4 @@
-"""Chapter 1: how often is the brighter leaf in front? One network for each q and seed, read out at several β and σ_0.
+"""score: how often is the brighter leaf in front? One network for each q and seed, read out at several β and σ_0.
 
     python nbs/studies/score_frequency.py            all of it: 3 values of q, 3 seeds, about 25 minutes on one core
     python nbs/studies/score_frequency.py --short    one q, one seed, fewer steps: about a minute

@@ -1,4 +1,4 @@
-"""Chapter 1: how much past does the denoiser need? A small leaf slips behind a large one, stays hidden for two frames and comes out in the next.
+"""score: how much past does the denoiser need? A small leaf slips behind a large one, stays hidden for two frames and comes out in the next.
 
 A network that sees k past frames has met the small leaf only if k >= 3, and knows its motion only if k is larger. For k in {1, 2, 3, 5} and three
 seeds we measure, on held-out clips:

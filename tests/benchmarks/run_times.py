@@ -1,6 +1,6 @@
 """Run every notebook from top to bottom, each in a process of its own; write nbs/run_times.csv.
 
-    python tests/benchmarks/run_times.py [--threads 2] [--only 10_score explorers/bridge ...]
+    python tests/benchmarks/run_times.py [--threads 2] [--only 08_score explorers/bridge ...]
 Seconds are wall-clock, the start of the kernel included. Peak memory is the largest resident set, in MB, of the kernel, the processes it
 started and the process that feeds it the cells (about 60 MB). A notebook is run on a copy: its stored outputs stay as they are. Rows of notebooks that are not run are kept.
 """
@@ -88,7 +88,7 @@ def run(notebook, folder, threads, timeout):
 
 
 def measured(nbs):
-    "{10_score: its path in nbs/} of the lessons, workshop pages and explorers."
+    "{08_score: its path in nbs/} of the lessons, workshop pages and explorers."
     paths = [
         p.relative_to(nbs) for kind in ("[0-9]*", "explorers/*") for p in nbs.glob(f"{kind}.ipynb")
     ]
@@ -98,7 +98,7 @@ def measured(nbs):
 def main(argv=None):
     parser = argparse.ArgumentParser(description="Measure the notebooks' run times.")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="*", default=None, help="pages, e.g. 10_score")
+    parser.add_argument("--only", nargs="*", default=None, help="pages, e.g. 08_score")
     parser.add_argument("--out", default=str(ROOT / "nbs" / "run_times.csv"))
     parser.add_argument("--timeout", type=int, default=900, help="seconds for one cell")
     args = parser.parse_args(argv)

@@ -106,7 +106,7 @@ def bridge_explorer(
     fork=None,  # a Probe with two outcomes, the first of probability 0.7; None: `turning_leaf`
     n_samples=32,  # next frames drawn, at most 32 of them shown
 ):
-    "Chapter 2: a next frame on the bridge and its exact estimate; below, samplers counted."
+    "bridge: a next frame on the bridge and its exact estimate; below, samplers counted."
     fork = turning_leaf(12, generator=seeded(30)) if fork is None else fork
     scene = ForkScene(fork, n_samples)
     alt = (

@@ -91,7 +91,7 @@ def three_panels(X, x, perfect):  # members (s n), truth (n), best score -> (h w
 def crps_explorer(
     n=3000,  # numbers to forecast
 ):
-    "Chapter 6: a forecaster's bias, spread and members, and what three diagrams make of them."
+    "crps: a forecaster's bias, spread and members, and what three diagrams make of them."
     g = seeded(0)
     scale = torch.empty(n).uniform_(math.log(0.3), math.log(3), generator=g).exp()
     truth, noise = scale * torch.randn(n, generator=g), torch.randn(50, n, generator=g)

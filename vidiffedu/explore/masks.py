@@ -101,7 +101,7 @@ def masks_explorer(
     n_samples=4,  # completions drawn each way
     steps=20,
 ):
-    "Chapter 4: the exact guess of the unknown frames; below, completions held and replaced."
+    "masks: the exact guess of the unknown frames; below, completions held and replaced."
     scene = MaskScene(lattice_leaves() if clips is None else clips, n_samples, steps)
     alt = (
         "rows: truth, what the denoiser sees, its exact guess; below, "

@@ -87,7 +87,7 @@ def residual_explorer(
     fork=None,  # a Probe with two outcomes, the first of probability 0.7; None: `turning_leaf`
     n_samples=32,  # next frames drawn
 ):
-    "Chapter 5: forecast, residual, its estimate; below, an ensemble, printed and corrected."
+    "residual: forecast, residual, its estimate; below, an ensemble, printed and corrected."
     fork = turning_leaf(12, generator=seeded(30)) if fork is None else fork
     scene = ResidualScene(fork, n_samples)
     alt = (

@@ -20,7 +20,7 @@ from ..train import load_weights
 
 # %% ../../nbs/explorers/score.ipynb #models
 def leaf_models(folder=None):  # a folder with the three files; None: where the notebooks lie
-    "{q: BlindDenoiser}, trained as in chapter 1 in worlds with q = 0.5, 0.7 and 0.9."
+    "{q: BlindDenoiser}, trained as in the score chapter in worlds with q = 0.5, 0.7 and 0.9."
     folder = Path(folder) if folder else notebooks_folder() / "checkpoints"
     models = {}
     for q in (0.5, 0.7, 0.9):
@@ -84,7 +84,7 @@ def leaf_explorer(
     probe,  # the Probe whose clips to choose from
     n_samples=32,  # futures drawn
 ):
-    "Chapter 1: a noisy next frame and its estimate; below, futures drawn from coarse to fine."
+    "score: a noisy next frame and its estimate; below, futures drawn from coarse to fine."
     scene = LeafScene(models, probe, n_samples)
     alt = (
         "two past frames, the noisy next frame, the estimate, "

@@ -110,7 +110,7 @@ def vector_explorer(
     points=None,  # clips (m,f,1,h,w) that the world consists of; None: `leaf_fan()`
     n_draws=16,  # draws below, five of them shown
 ):
-    "Chapter 3: a time for every frame, and what each estimate borrows from cleaner neighbours."
+    "vector: a time for every frame, and what each estimate borrows from cleaner neighbours."
     scene = FanScene(leaf_fan() if points is None else points, n_draws)
     alt = (
         "a strip with each frame's time, then the noisy frames, each frame's estimate alone, "
