@@ -11,7 +11,7 @@ root = Path(__file__).parent
 config = ConfigParser(delimiters=["="])
 config.read(root / "settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
-kinds = {".ipynb", ".csv", ".json", ".py", ".bib", ".safetensors", ".md", ".qmd", ".css"}
+kinds = {".ipynb", ".csv", ".json", ".py", ".bib", ".safetensors", ".mkv", ".md", ".qmd", ".css"}
 
 beside = [
     "settings.ini",

@@ -98,9 +98,9 @@ MUTANTS = [
     ),
     ("denoise", "pull = 0.5 * dc2 * expand(", "pull = dc2 * expand("),
     ("denoise", "return v if y is None else v + db * y", "return v"),
-    ("denoise", "return a * u - c * out", "return a * u - out"),
-    ("denoise", "return (u + c**2 * out) / a", "return (u + c * out) / a"),
-    ("denoise", "out = out if y is None else out - expand(db, u) * y", "out = out"),
+    ("denoise", "return a * rest - c * out", "return a * rest - out"),
+    ("denoise", "return (rest + c**2 * out) / _signal(", "return (rest + c * out) / _signal("),
+    ("denoise", "out = out if y is None else out - expand(db, rest) * y", "out = out"),
     ("denoise", "return cond[:, -x_t.shape[1] :]", "return cond[:, : x_t.shape[1]]"),
     (
         "denoise",

@@ -3,7 +3,9 @@
 As in test_whole_clips: the exact Gaussian denoiser is affine and so are the samplers, hence a forecast is an affine function of the numbers drawn.
 Run on zeros and on every unit vector, its mean and covariance are known without sampling; what remains is the error of the steps and of the start."""
 
+import importlib
 import math
+import sys
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -44,6 +46,7 @@ from vidiffedu.times import even_noise, grid
 from vidiffedu.train import fit, load_weights, save_weights
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "nbs" / "checkpoints"
+STUDIES = CHECKPOINTS.parent / "studies"
 PATHS = {
     "VP": VP(),
     "VE": VE(0.001, 50.0),
@@ -591,3 +594,89 @@ def test_what_moved_and_what_is_gone_say_so():
     places["from_known"] = "sample.from_guess"
     for name, place in places.items():
         assert complaint(getattr, bridge, name).endswith(f"to vidiffedu.{place}")
+
+
+# ---------------------------------------------------------------- the study
+
+
+@pytest.fixture
+def study(monkeypatch):
+    "nbs/studies/bridge_steps.py; Python looks beside a script first, here it is told to."
+    monkeypatch.syspath_prepend(str(STUDIES))
+    yield importlib.import_module("bridge_steps")
+    for name in ("bridge_steps", "record"):
+        sys.modules.pop(name, None)
+
+
+def test_other_shapes_of_noise_have_the_same_peak(study):
+    "A Brownian bridge's √(t (1 - t)) and a parabola: no noise at the ends, at most 1/(e √2)."
+    t = torch.linspace(0, 1, 100_001, dtype=torch.float64)
+    for path in (study.Brownian(), study.Parabola(), study.BRIDGE):
+        c = path.c(t)
+        assert c[0] == 0 and abs(c[-1]) < 1e-12 and abs(c.max() - 1 / (math.e * 2**0.5)) < 1e-6
+        inner = t[1:-1]
+        torch.testing.assert_close(path.sigma(inner), path.c(inner) / path.a(inner))
+        torch.testing.assert_close(path.time_at(path.sigma(inner)), inner)
+    r = torch.tensor([0.2, 0.5], dtype=torch.float64)
+    fourth = study.Brownian().c(r) ** 2 / (r * (1 - r))
+    assert abs(fourth[0] - fourth[1]) < 1e-12
+    assert abs(study.Parabola().sigma(torch.ones(1)) - 4 / (math.e * 2**0.5)) < 1e-6
+
+
+@pytest.mark.parametrize("n", [2, 5, 10, 25, 50, 100])
+def test_trained_times_are_hundredths_from_99(study, n):
+    rows = study.trained_times(n, 1)
+    assert len(rows) == min(n, 99) + 1 and rows[0] == 0.99 and rows[-1] == 0
+    hundred = 100 * rows[:-1, 0]
+    assert (hundred - hundred.round()).abs().max() < 1e-9 and hundred.min() >= 1
+    assert (hundred.diff().round() == -(100 // n)).all()
+    drawn = 100 * study.hundredths(50_000, 1, generator=seeded(0))
+    assert (drawn - drawn.round()).abs().max() < 1e-3 and (drawn.min(), drawn.max()) == (1, 99)
+
+
+def test_the_start_lies_inside_the_training(study):
+    "3% of uniform times lie above -k log(.03) on a bridge; VP has a third of them above 10."
+    for k, arm in ((2**-0.5, "cvp_estimate"), (2**0.5, "wide_estimate")):
+        low, high = study.tops(arm, study.ARMS[arm](None).path)
+        assert abs(low + k * math.log(0.03)) < 1e-9 and high == 10
+        share = (Bridge(k).sigma(torch.rand(100_000, generator=seeded(0))) > low).double().mean()
+        assert abs(share - 0.03) < 5 * (0.03 * 0.97 / 1e5) ** 0.5
+    assert study.tops("cvp_matched", Bridge()) == study.tops("vp_noise", VP()) == [10.0]
+    (only,) = study.tops("parabola_scaled", study.Parabola())
+    assert abs(only - 0.97 * 4 / (math.e * 2**0.5)) < 1e-9  # it has no σ of 10
+
+
+@pytest.mark.parametrize("arm", ["cvp_estimate", "wide_estimate", "vp_estimate", "parabola_scaled"])
+def test_every_sampler_keeps_to_its_budget_and_starts_where_it_says(study, arm):
+    model, past = study.ARMS[arm](lambda x_t, t, past: 0 * x_t), torch.zeros(2, 2, 1, 2, 2)
+    for name, top, n, how in study.samplers(arm, model, [5, 25, 100]):
+        times, denoise = [], model.denoise
+        model.denoise = lambda x_t, t, past: times.append(float(t[0])) or 0 * x_t
+        model.forecast(past, 1, generator=seeded(0), **how)
+        model.denoise = denoise
+        assert n - 1 <= len(times) <= n
+        first = torch.tensor(times[0], dtype=torch.float64)
+        if name == "trained_t":
+            assert all(abs(100 * t - round(100 * t)) < 1e-9 for t in times) and times[0] == 0.99
+        elif name == "even_t":
+            bridge = isinstance(model, CVP)
+            assert abs(first - (n / (n + 1) if bridge else 1)) < 1e-12
+        else:
+            assert abs(float(model.path.sigma(first)) / top - 1) < 1e-6
+            assert times[0] == times[1]  # the first estimate, and the start around it
+
+
+def test_parts_are_joined_in_the_order_of_the_plan(study, tmp_path, capsys):
+    for arm, value in (("vp_estimate", 2), ("cvp_estimate", 1)):
+        for ending in ("", "_curve"):
+            table = study.record.Table(tmp_path / f"bridge_steps_leaf_{arm}_0{ending}.csv")
+            table.put(dict(seed=0, world="leaf", arm=arm), [dict(value=value), dict(value=9)])
+    out, ask = tmp_path / "whole.csv", ["--worlds", "leaf", "--seeds", "0", "--join", str(tmp_path)]
+    study.main([*ask, "--out", str(out)])
+    rows = study.record.Table(out).rows
+    assert [(r["arm"], r["value"]) for r in rows] == [
+        *[("cvp_estimate", v) for v in "19"],
+        *[("vp_estimate", v) for v in "29"],
+    ]
+    assert len(study.record.Table(tmp_path / "whole_curve.csv").rows) == 4
+    assert "whole.csv lacks 0 leaf vp_noise" in capsys.readouterr().out

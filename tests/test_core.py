@@ -136,6 +136,31 @@ def test_names_that_moved():
         look_up("other")
 
 
+def test_a_complaint_is_one_line():
+    def raises(error):
+        def call():
+            raise error
+
+        return call
+
+    assert complaint(raises(ValueError("x: got 1, expected 2"))) == "x: got 1, expected 2"
+    for wrong in (ValueError("two\nlines"), ValueError("")):
+        with pytest.raises(AssertionError):
+            complaint(raises(wrong))
+    with pytest.raises(AssertionError, match="expected an error"):
+        complaint(lambda: None)
+    with pytest.raises(KeyError):  # an error of another kind is no message to a reader
+        complaint(raises(KeyError("x")))
+
+
+def test_time_meets_a_clip_from_the_left_and_pytorch_from_the_right():
+    "Where frames are as wide as there are clips, the plain product runs along the width."
+    x, t = torch.ones(5, 3, 1, 4, 5), torch.linspace(0, 1, 5)
+    assert torch.equal((x * t)[0, 0, 0, 0], t)
+    ours = expand(t, x) * x
+    assert all(torch.equal(ours[i], torch.full_like(ours[i], float(t[i]))) for i in range(5))
+
+
 def test_frames_need_clips_of_one_shape():
     lined(ValueError, show_frames, [clip[0], clip[0, :2]])
     lined(ValueError, show_frames, clip, labels=["one"])

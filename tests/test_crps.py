@@ -390,3 +390,54 @@ def test_names_that_moved_say_where():
         assert hasattr(likeness, name)
     with pytest.raises(AttributeError, match="nothing"):
         module.nothing
+
+
+# missing values
+
+
+def missing(n=400, s=7, share=0.2):
+    g = np.random.default_rng(5)
+    x, y = g.normal(size=(s, n)), g.normal(size=n)
+    x[g.random(x.shape) < share] = np.nan
+    y[::9] = np.nan
+    return x, y
+
+
+@pytest.mark.parametrize("fair", [False, True])
+def test_members_that_are_missing_are_left_out(fair):
+    "Element by element, the score of the members that are there; none, or one if fair, give NaN."
+    x, y = missing(share=0.5)
+    found = crps(x, y, fair=fair, nan="omit")
+    for i in range(len(y)):
+        members = x[~np.isnan(x[:, i]), i]
+        if np.isnan(y[i]) or len(members) < 1 + fair:
+            assert np.isnan(found[i])
+        else:
+            one = crps(members[:, None], y[i : i + 1], fair=fair)[0]
+            assert found[i] == pytest.approx(one, rel=1e-12)
+
+
+def test_nan_is_refused_or_propagates():
+    x, y = missing()
+    with pytest.raises(ValueError, match="samples: got NaN or infinite values"):
+        crps(x, y)
+    found, gone = crps(x, y, nan="propagate"), np.isnan(x).any(0) | np.isnan(y)
+    assert np.array_equal(np.isnan(found), gone)
+    np.testing.assert_allclose(found[~gone], crps(x[:, ~gone], y[~gone]))
+    with pytest.raises(ValueError, match="nan: got 'drop', expected 'refuse'"):
+        crps(x, y, nan="drop")
+    with pytest.raises(ValueError, match="infinite|overflow"):
+        crps(np.full((3, 2), np.inf), np.zeros(2), nan="omit")
+
+
+def test_masked_values_are_missing_ones():
+    x, y = missing()
+    masked = np.ma.masked_array(np.nan_to_num(x, nan=-9999.0), np.isnan(x))
+    came = np.ma.masked_array(np.nan_to_num(y, nan=-9999.0), np.isnan(y))
+    for nan in ("omit", "propagate"):
+        np.testing.assert_array_equal(crps(masked, came, nan=nan), crps(x, y, nan=nan))
+    with pytest.raises(ValueError, match="samples: got a masked array"):
+        crps(masked, came)
+    whole = np.ma.masked_array(np.arange(4, dtype=np.uint8), [0, 0, 1, 0])
+    found = crps(np.float32([[0, 1, 2, 3]] * 2), whole, nan="omit")
+    assert np.array_equal(np.isnan(found), [False, False, True, False])

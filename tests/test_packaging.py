@@ -42,7 +42,7 @@ Built = namedtuple("Built", "sdist wheel root modules lessons")
 
 def lessons_of(nbs):
     "The files of nbs/ that a reader gets."
-    kinds = {".ipynb", ".csv", ".py", ".bib", ".safetensors"}
+    kinds = {".ipynb", ".csv", ".py", ".bib", ".safetensors", ".mkv"}
     files = [
         p.relative_to(nbs)
         for p in nbs.rglob("*")

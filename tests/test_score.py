@@ -2,7 +2,9 @@
 
 Large frames stand in for many draws: the root mean square of N pixels of noise is known to a part in √(2N)."""
 
+import importlib
 import math
+import sys
 from inspect import signature
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import torch
 
 from vidiffedu import score
 from vidiffedu.core import complaint, seeded
-from vidiffedu.data import Probe
+from vidiffedu.data import Probe, probe_leaves
 from vidiffedu.intervals import wilson
 from vidiffedu.nets import BlindUNet
 from vidiffedu.oracle import GaussianClips, Points
@@ -20,6 +22,7 @@ from vidiffedu.score import (
     adaptive_filter,
     coarse_to_fine,
     draw_next,
+    exact_denoiser,
     judge,
     judge_occlusions,
     leaf_stream,
@@ -106,9 +109,9 @@ def states(point, start, **how):
 
 
 def test_the_fraction_grows_as_printed_and_is_capped():
-    "β = 1 and a world of one point: a look leaves 1 - h of the noise, and 1 - h_t = (1 - h_0) / (1 + h_0 (t - 1))."
+    "γ = 1 and a world of one point: a look leaves 1 - h of the noise, and 1 - h_t = (1 - h_0) / (1 + h_0 (t - 1))."
     point, start, h_0 = torch.zeros(1, 1, 1, 4, 4).double(), noise((1, 1, 1, 4, 4)), 0.07
-    how = dict(h_0=h_0, beta=1.0, sigma_end=1e-30, steps=40)
+    how = dict(h_0=h_0, gamma=1.0, sigma_end=1e-30, steps=40)
     for cap in (1.0, 0.4):
         read = torch.cat([s for _, s, _ in states(point, start, h_max=cap, **how)])
         grown = [(1 - h_0) / (1 + h_0 * (t - 1)) for t in range(1, 40)]
@@ -116,17 +119,17 @@ def test_the_fraction_grows_as_printed_and_is_capped():
         torch.testing.assert_close(read[1:] / read[:-1], kept)
 
 
-@pytest.mark.parametrize("beta", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("gamma", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("h", [0.1, 0.6])
-def test_so_much_noise_is_put_back_that_one_minus_beta_h_is_left(h, beta):
+def test_so_much_noise_is_put_back_that_one_minus_gamma_h_is_left(h, gamma):
     "And what is put back is fresh: it has nothing to do with the noise that was there."
     flat, n = torch.zeros(2, 1, 1, 256, 256, dtype=torch.float64), 256 * 256
     start = noise(flat.shape) * torch.tensor([2.0, 0.5])[:, None, None, None, None]
     (_, sigma, y), (_, after, moved) = states(
-        flat, start, h_0=h, h_max=h, beta=beta, steps=2, generator=seeded(1)
+        flat, start, h_0=h, h_max=h, gamma=gamma, steps=2, generator=seeded(1)
     )
     torch.testing.assert_close(
-        after / sigma, torch.full_like(sigma, 1 - beta * h), rtol=0.02, atol=0
+        after / sigma, torch.full_like(sigma, 1 - gamma * h), rtol=0.02, atol=0
     )
     fresh = moved - (1 - h) * y
     for i in range(2):
@@ -139,13 +142,13 @@ def test_so_much_noise_is_put_back_that_one_minus_beta_h_is_left(h, beta):
 
 
 def test_the_noise_put_back_goes_with_the_fraction_of_its_look():
-    flat, h_0, beta = torch.zeros(1, 1, 1, 256, 256), 0.1, 0.4
+    flat, h_0, gamma = torch.zeros(1, 1, 1, 256, 256), 0.1, 0.4
     looks = states(
-        flat, noise(flat.shape), h_0=h_0, h_max=0.5, beta=beta, steps=9, generator=seeded(1)
+        flat, noise(flat.shape), h_0=h_0, h_max=0.5, gamma=gamma, steps=9, generator=seeded(1)
     )
     read = torch.cat([sigma for _, sigma, _ in looks])
     h = torch.tensor([min(0.5, h_0 * t / (1 + h_0 * (t - 1))) for t in range(1, 9)]).double()
-    torch.testing.assert_close(read[1:] / read[:-1], 1 - beta * h, rtol=0.015, atol=0)
+    torch.testing.assert_close(read[1:] / read[:-1], 1 - gamma * h, rtol=0.015, atol=0)
 
 
 def test_sigma_is_the_root_mean_square_of_the_residual():
@@ -161,7 +164,7 @@ def test_every_clip_stops_by_itself_and_stays():
     point = noise((1, 1, 1, 5, 5), 1)
     sizes = torch.tensor([3.0, 0.5, 0.02], dtype=torch.float64)[:, None, None, None, None]
     start, h, end = point + sizes * noise((3, 1, 1, 5, 5)), 0.2, 0.05
-    how = dict(h_0=h, h_max=h, beta=1.0, sigma_end=end)
+    how = dict(h_0=h, h_max=h, gamma=1.0, sigma_end=end)
     together = states(point.expand(3, -1, -1, -1, -1), start, **how)
     for i in range(3):
         alone = states(point, start[i : i + 1], **how)
@@ -179,7 +182,7 @@ def test_a_stopped_clip_keeps_its_estimate_while_others_go_on():
     count = []
     answers = lambda y, past: count.append(1) or torch.full_like(y, 0.01 * len(count))
     y = torch.tensor([0.01, 5.0])[:, None, None, None, None].expand(2, 1, 1, 2, 2)
-    looks = list(coarse_to_fine(answers, y, None, h_0=0.1, h_max=0.1, beta=1.0, steps=6))
+    looks = list(coarse_to_fine(answers, y, None, h_0=0.1, h_max=0.1, gamma=1.0, steps=6))
     assert len(looks) == len(count) == 6
     for k, (x_hat, _, _) in enumerate(looks, 1):
         assert torch.allclose(x_hat[0], torch.tensor(0.01))
@@ -231,7 +234,7 @@ def two_points(two, q, sigmas):
 
 
 def test_two_outcomes_come_in_their_proportion():
-    "The exact blind denoiser, a high start: 0.7 to 0.3 whatever β, and every sample is one of the two."
+    "The exact blind denoiser, a high start: 0.7 to 0.3 whatever γ, and every sample is one of the two."
     n, q, sigmas = 4000, 0.7, torch.logspace(-2.5, 1.2, 60, dtype=torch.float64)
     two = noise((2, 1, 1, 8, 8)).float() * 0.3
     exact, oracle = two_points(two, q, sigmas), Points(two, torch.tensor([q, 1 - q]))
@@ -239,9 +242,9 @@ def test_two_outcomes_come_in_their_proportion():
     by_oracle = oracle.blind_denoiser(sigmas)(few, None)
     torch.testing.assert_close(exact(few, None).double(), by_oracle, rtol=1e-5, atol=1e-6)
     how = dict(sigma_0=6.0, h_0=0.1, h_max=0.1, steps=600)
-    for beta in (0.4, 1.0):
+    for gamma in (0.4, 1.0):
         past = torch.zeros(n, 1, 1, 8, 8)
-        x = draw_next(exact, past, beta=beta, generator=seeded(1), **how)
+        x = draw_next(exact, past, gamma=gamma, generator=seeded(1), **how)
         far = (x[:, None] - two).square().mean((2, 3, 4, 5))
         assert far.amin(1).max() < 0.01 * (two[0] - two[1]).square().mean()
         share = float((far.argmin(1) == 0).float().mean())
@@ -283,7 +286,7 @@ def test_a_roll_out_sees_the_newest_frames():
 
 
 def test_steps_are_looks_and_the_default_is_four_hundred():
-    "A denoiser of zeros and β near 0: the noise hardly falls, so the number of looks is what stops it."
+    "A denoiser of zeros and γ near 0: the noise hardly falls, so the number of looks is what stops it."
     calls = []
     model = blind(lambda y, past: calls.append(1) or 0 * y)
     past = torch.zeros(1, 1, 1, 2, 2)
@@ -387,6 +390,73 @@ def test_judge_occlusions_draws_and_looks_once_at_the_same_noise_level(hand_made
             assert (rms(y - centre) / 2.5 - 1).abs().max() < 5 / (2 * 64 * 64) ** 0.5
 
 
+def test_the_law_of_the_noise_can_be_replaced():
+    "What a subclass says of the noise level is what training shows."
+    seen = []
+
+    class Constant(BlindDenoiser):
+        def noise_level(self, u):
+            return 0 * u + 1.5
+
+    model = Constant(None)
+    model.denoise = lambda x_t, past: seen.append(x_t) or 0 * x_t
+    model.loss(torch.zeros(50, 2, 1, 64, 64), seeded(0))
+    assert (rms(seen[0]) / 1.5 - 1).abs().max() < 5 / (2 * 64 * 64) ** 0.5
+    torch.testing.assert_close(
+        BlindDenoiser(None, sigma_max=3.0).noise_level(torch.tensor([0.0, 0.5, 1.0])),
+        torch.tensor([0.0, 0.75, 3.0]),
+    )
+
+
+# ---------------------------------------------------------------- the exact denoiser
+
+
+def test_the_exact_denoiser_is_the_oracles():
+    probe = probe_leaves(
+        12, q=0.3, size=8, radius=(1.5, 1.5), depth=(1.0, 1.0), generator=seeded(0)
+    )
+    sigmas = torch.logspace(-1, 0.7, 40, dtype=torch.float64)
+    mine = exact_denoiser(probe, 0.3, sigmas)
+    oracle = Points(probe.outcomes.double(), torch.tensor([0.3, 0.7])).blind_denoiser(sigmas)
+    for level in (0.2, 1.0, 4.0):
+        x_t = probe.outcomes[:, 0].double() + level * noise((12, 1, 1, 8, 8))
+        torch.testing.assert_close(mine(x_t, None), oracle(x_t, None), rtol=1e-5, atol=1e-7)
+    assert mine(x_t.float(), None).dtype == torch.float32
+
+
+def test_the_exact_denoiser_weighs_by_bayes_rule(hand_made):
+    "One noise level, four pixels: the log odds of A are log q / (1 - q) plus those of two normal laws."
+    q, s = 0.7, 0.6
+    x_t = torch.tensor([0.1, 0.3, -0.2])[:, None, None, None, None].expand(3, 1, 1, 2, 2)
+    a, b = hand_made.outcomes[:, 0, 0, 0, 0, 0], hand_made.outcomes[:, 1, 0, 0, 0, 0]
+    y = x_t[:, 0, 0, 0, 0]
+    odds = math.log(q / (1 - q)) + 4 * ((y - b) ** 2 - (y - a) ** 2) / (2 * s**2)
+    expected = b + torch.sigmoid(odds) * (a - b)
+    found = exact_denoiser(hand_made, q, torch.tensor([s]))(x_t, None)
+    torch.testing.assert_close(found[:, 0, 0, 0, 0], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.4, 1.0])
+def test_with_the_exact_denoiser_small_steps_have_the_right_frequency(gamma):
+    q, n = 0.7, 1500
+    probe = probe_leaves(n, q=q, generator=seeded(3))
+    exact = exact_denoiser(probe, q, 6 * ((torch.arange(200) + 0.5) / 200) ** 2)
+    how = dict(sigma_0=5.0, h_0=0.1, h_max=0.1, gamma=gamma, generator=seeded(4))
+    found = judge_occlusions(exact, probe, **how)
+    assert abs(found["frequency"] - q) < 4 * (q * (1 - q) / n) ** 0.5 + 0.01
+    assert found["sample_mse"] < 1e-6 < found["one_shot_mse"]
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0])
+def test_the_courses_network_chooses_both_and_is_sharp(gamma):
+    "Loosely, far looser than measured: between .55 and .85 for q = .7, and three times nearer than one look."
+    model = load_weights(BlindDenoiser(BlindUNet()), CHECKPOINTS / "score_q70.safetensors").eval()
+    probe = probe_leaves(200, q=0.7, generator=seeded(5))
+    found = judge_occlusions(model.denoise, probe, gamma=gamma, generator=seeded(6))
+    assert 0.55 < found["frequency"] < 0.85
+    assert found["one_shot_mse"] > 3 * found["sample_mse"]
+
+
 # ---------------------------------------------------------------- doors
 
 
@@ -405,16 +475,21 @@ def test_settings_are_refused_before_any_look():
         raise AssertionError("the denoiser was asked")
 
     past, probe = torch.zeros(2, 1, 1, 4, 4), None
-    for name, value in dict(h_0=0.0, h_max=0.01, beta=0.0, sigma_end=0.0, steps=0).items():
+    for name, value in dict(h_0=0.0, h_max=0.01, gamma=0.0, sigma_end=0.0, steps=0).items():
         said = complaint(draw_next, never, past, **{name: value})
         assert name in said.partition(":")[0] and "expected" in said
         assert complaint(coarse_to_fine, never, past, None, **{name: value}) == said
         assert complaint(judge_occlusions, never, probe, **{name: value}) == said
         assert complaint(blind(never).forecast, past, 1, **{name: value})
-    for name, value in dict(sigma_0=-1.0, beta=1.5, h_max=1.1).items():
+    for name, value in dict(sigma_0=-1.0, gamma=1.5, h_max=1.1).items():
         assert name in complaint(draw_next, never, past, **{name: value}).partition(":")[0]
-    assert complaint(coarse_to_fine, never, past / 0, None).startswith("y: got NaN")
-    assert complaint(draw_next, never, past, bete=1.0)
+    assert complaint(coarse_to_fine, never, past / 0, None).startswith("x_t: got NaN")
+    assert complaint(draw_next, never, past, game=1.0)
+    for f, words in ((draw_next, (never, past)), (coarse_to_fine, (never, past, None))):
+        assert (
+            complaint(f, *words, beta=0.5)
+            == "beta: got 0.5, expected gamma=0.5: the paper's β is γ here"
+        )
     given = {k: v.default for k, v in signature(coarse_to_fine).parameters.items()}
     for name, p in signature(score.check_sampler).parameters.items():
         assert p.default == (given | {"sigma_0": 4.0})[name]
@@ -443,3 +518,76 @@ def test_bad_input_is_one_line(hand_made):
         assert said.partition(":")[0] in ("row, col", "row", "col")
     assert complaint(leaf_stream, share=1.5).startswith("share")
     assert "vidiffedu.intervals" in complaint(getattr, score, "wilson")
+
+
+# ---------------------------------------------------------------- what the studies measure with
+
+
+@pytest.fixture
+def study(monkeypatch):
+    "load(name) of nbs/studies, where a script finds its neighbours."
+    monkeypatch.syspath_prepend(str(CHECKPOINTS.parent / "studies"))
+    yield importlib.import_module
+    for name in [n for n in sys.modules if n == "record" or n.startswith("score_")]:
+        sys.modules.pop(name)
+
+
+def test_a_rendered_point_was_where_the_renderer_says(study):
+    "Inside a layer, with one exposure a frame, a clean frame is the one before, moved by `step`."
+    film = study("score_film").shot(3, frames=4, size=48, sub=1)
+    t, here = 2, torch.zeros(48, 48, dtype=torch.bool)
+    here[8:40, 8:40] = True
+    wide = lambda v: torch.nn.functional.max_pool2d(v.float()[None, None], 7, 1, 3)[0, 0]
+    here &= (wide(film.layer[t]) == -wide(-film.layer[t])) & (wide(film.revealed[t]) == 0)
+    line = torch.arange(48.0)
+    where = torch.stack(torch.meshgrid(line, line, indexing="ij"), -1) + film.step[t]
+    grid = where.flip(-1) * 2 / 47 - 1
+    sample = torch.nn.functional.grid_sample
+    before = sample(film.clean[t - 1][None], grid[None], align_corners=True)[0, 0]
+    now = film.clean[t, 0]
+    moved = (before - now)[here].square().mean()
+    stayed = (film.clean[t - 1, 0] - now)[here].square().mean()
+    assert here.sum() > 300 and film.step[t].norm(dim=-1).max() > 0.3
+    assert moved < 0.3 * stayed  # what is left is the interpolation of fine texture
+
+
+def test_what_a_shot_reveals_was_hidden(study):
+    "A pixel is revealed only where a nearer layer had been one frame ago, at the place it came from."
+    film = study("score_film").shot(1, frames=6, size=48)
+    assert film.video.abs().max() <= 1 and film.video.shape == (6, 1, 48, 48)
+    found = 0
+    for t in range(1, 6):
+        i, j = film.revealed[t].nonzero().T
+        was = (torch.stack([i, j], 1) + film.step[t][i, j]).round().long()
+        fits = ((was >= 1) & (was <= 46)).all(1)
+        for (a, b), layer in zip(was[fits].tolist(), film.layer[t][i, j][fits].tolist()):
+            assert film.layer[t - 1, a - 1 : a + 2, b - 1 : b + 2].max() > layer
+            found += 1
+    assert found > 20
+
+
+def test_what_moving_leaves_reveal(study):
+    "A still ground and one disk that moves to the right by two pixels: a crescent on its left."
+    from vidiffedu.data import Leaves
+
+    world = Leaves(
+        torch.tensor([[[8.0, 4.0]]]),
+        torch.tensor([[[0.0, 2.0]]]),
+        torch.tensor([[3.0]]),
+        torch.ones(1, 1),
+        torch.zeros(1),
+    )
+    out = study("score_leaves").revealed(world)[0, 0, 0]
+    line = torch.arange(16.0)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    was, now = ((y - 8) ** 2 + (x - c) ** 2 < 9 for c in (6.0, 8.0))
+    assert torch.equal(out, was & ~now)
+
+
+def test_parts_are_joined_once(study, tmp_path):
+    jobs = study("score_jobs")
+    for name, text in dict(a="q,seed,v\n1,0,2\n", b="q,seed,w\n1,1,3\n").items():
+        (tmp_path / f"{name}.csv").write_text(text)
+    for _ in range(2):
+        jobs.join(tmp_path / "all.csv", [tmp_path / "a.csv", tmp_path / "b.csv"])
+    assert (tmp_path / "all.csv").read_text().splitlines() == ["q,seed,v,w", "1,0,2,", "1,1,,3"]

@@ -22,7 +22,15 @@ from torch.utils.data import Dataset
 from vidiffedu import threads
 from vidiffedu.core import complaint
 from vidiffedu.safety import read_tensors, write_tensors
-from vidiffedu.train import clip_rows, clip_source, ema_decay, fit, load_weights, save_weights
+from vidiffedu.train import (
+    clip_rows,
+    clip_source,
+    ema_decay,
+    fit,
+    load_weights,
+    save_weights,
+    warmup_cosine,
+)
 
 here = Path(__file__)
 
@@ -608,6 +616,16 @@ def test_nothing_is_overwritten(tmp_path):
     assert (tmp_path / "weights.safetensors").read_bytes() == before["weights.safetensors"]
 
 
+def test_a_checkpoint_says_under_which_settings_it_was_made(tmp_path):
+    train("tensor", tmp_path, steps=20, lr=0.5, warmup=None, weight_decay=0.1)
+    with safe_open(tmp_path / "checkpoint.safetensors", "pt") as f:
+        run = json.loads(f.metadata()["run"])
+    given = dict(steps=20, lr=0.5, batch_size=5, ema=0.9, seed=3, weight_decay=0.1)
+    chosen = dict(warmup=2, clip_norm=1.0, processes=1, precision="no")
+    assert run["settings"] == given | chosen | dict(clips="tensor (13, 2, 1, 4, 4)")
+    assert (run["step"], run["threads"]) == (20, 1)
+
+
 def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path):
     (tmp_path / "file").write_text("")
 
@@ -733,3 +751,61 @@ def _main(what, *args):
 
 if __name__ == "__main__":
     _main(*sys.argv[1:])
+
+
+# a finished run that goes on
+
+
+class Slope(nn.Module):
+    "Loss with gradient 1: each of Adam's steps is the learning rate, whatever its moments."
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+
+    def loss(self, clip, generator=None):
+        return self.w.sum()
+
+
+def test_a_finished_run_goes_on_along_the_longer_runs_cosine(tmp_path):
+    model, clips, how = Slope(), torch.zeros(8, 1, 1, 4, 4), dict(lr=0.1, clip_norm=None)
+    how |= dict(out=tmp_path / "run", progress=False, threads=1)
+    fit(model, clips, steps=5, warmup=0, **how)
+    longer = fit(model, clips, steps=12, resume=True, **how)
+    rates = [
+        *(warmup_cosine(k, 5) for k in range(5)),
+        *(warmup_cosine(k, 12, 1) for k in range(5, 12)),
+    ]
+    expected = torch.full_like(model.w, -0.1 * sum(rates))
+    torch.testing.assert_close(model.w.data, expected.data, rtol=1e-6, atol=0)
+    assert longer.step == 12 and len(longer.losses) == 12
+    line = complaint(fit, model, clips, steps=11, resume=True, **how)
+    assert line.startswith("steps: got 11, expected 12")
+
+
+def test_an_unfinished_run_keeps_its_length(tmp_path):
+    def stop(step, loss):
+        if step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    how = dict(out=tmp_path / "run", progress=False, threads=1)
+    clips = torch.zeros(8, 1, 1, 4, 4)
+    fit(Slope(), clips, steps=40, on_step=stop, **how)
+    line = complaint(fit, Slope(), clips, steps=80, resume=True, **how)
+    assert line.startswith("steps: got 80, expected 40") and "once it is finished" in line
+
+
+def test_another_schedule_and_latents_without_a_range(tmp_path):
+    "A constant rate walks lr a step; latents beyond [-1, 1] train with range=None only."
+    model, clips = Slope(), 4 * torch.ones(8, 1, 1, 4, 4)
+    constant = lambda step, steps, warmup: 1.0
+    how = dict(steps=7, lr=0.1, clip_norm=None, progress=False, threads=1)
+    assert complaint(fit, model, clips, **how).startswith("clips: got values in [4, 4]")
+    drawn = lambda n, generator: clips[:n]
+    assert "got values in [4, 4]" in complaint(fit, model, drawn, **how)
+    for source in (clips, drawn):
+        model = Slope()
+        fit(model, source, range=None, schedule=constant, **how)
+        torch.testing.assert_close(
+            model.w.data, torch.full_like(model.w, -0.7).data, rtol=1e-6, atol=0
+        )

@@ -1,17 +1,34 @@
 """vector: a time for every frame. What training shows the network, how windows continue a film, and the rolling window against its exact law."""
 
+import importlib
+import math
+import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from unit_noise import law
 
 from vidiffedu.core import complaint, expand, seeded
+from vidiffedu.data import Leaves, draw_leaves, drifting_leaf
 from vidiffedu.oracle import GaussianClips
 from vidiffedu.paths import VP, Cosine
 from vidiffedu.sample import ddim_step
 from vidiffedu.times import even_noise, independent, pyramid
-from vidiffedu.vector import FVDM, fill_frames, known_frames, roll, timetables, window_and_keep
+from vidiffedu.vector import (
+    FVDM,
+    centre_of_light,
+    fill_frames,
+    guesses,
+    known_frames,
+    nearest_leaf,
+    roll,
+    shifted,
+    straight,
+    timetables,
+    window_and_keep,
+)
 
 PATH = VP()
 
@@ -103,6 +120,85 @@ def test_the_network_hears_every_time():
     t = torch.tensor([[0.0, 0.3, 0.3, 0.4], [0.7, 0.0, 0.7, 0.1]])
     assert torch.equal(FVDM(net).denoise(x, t, x), torch.zeros_like(x))
     assert torch.equal(net.t, t) and net.cond is None
+
+
+def test_latents_pass_as_they_are_and_pixels_are_checked():
+    "range=None: any finite values, and their loss is that of unit variance; the default refuses"
+    zero, x = lambda x_t, t, cond: torch.zeros_like(x_t), torch.randn(64, 4, 4, 8, 8)
+    assert x.abs().max() > 3
+    assert complaint(FVDM(zero).loss, x).startswith("clip: got values in [")
+    loss = FVDM(zero, range=None).loss(x, seeded(0)).item()
+    assert loss == pytest.approx(x.square().mean().item(), rel=1e-5)
+    x[0, 0, 0, 0, 0] = torch.nan
+    assert "NaN" in complaint(FVDM(zero, range=None).loss, x)
+
+
+# ---------------------------------------------------------------- rivals and measures
+
+
+def leaf(first, velocity, radius, frames=5, size=16):
+    number = lambda v: torch.tensor([v], dtype=torch.float32)
+    one = torch.ones(1, 1)
+    disk = Leaves(number([first]), number([velocity]), number([radius]), one, -one[0])
+    return draw_leaves(disk, frames, size)
+
+
+def test_the_centre_of_light_is_the_disk_s():
+    x = leaf((6.0, 5.0), (0.5, 1.0), 3.0)
+    points, mass = centre_of_light(x)
+    frames = torch.arange(5.0)[:, None]
+    assert (
+        points[0] - torch.tensor([6.0, 5.0]) - frames * torch.tensor([0.5, 1.0])
+    ).abs().max() < 0.03
+    assert (mass / (torch.pi * 9) - 1).abs().max() < 0.03
+
+
+def test_a_line_through_points():
+    frames, at = torch.tensor([0.0, 1.0, 4.0]), torch.tensor([2.0, 7.0])
+    line = lambda t: torch.stack([3 - 2 * t, 1 + 0.5 * t], -1)[None]
+    assert torch.allclose(straight(line(frames), frames, at), line(at), atol=1e-5)
+
+
+def test_whole_pixels_move_exactly():
+    x = torch.rand(2, 3, 1, 8, 8)
+    by = torch.tensor([[[1.0, 0], [0, 2], [-1, 1]]]).expand(2, -1, -1)
+    out = shifted(x, by)
+    for i, (dy, dx) in enumerate(((1, 0), (0, 2), (-1, 1))):
+        there = torch.roll(x[:, i], (dy, dx), (-2, -1))
+        assert torch.allclose(out[:, i, :, 2:-2, 2:-2], there[..., 2:-2, 2:-2], atol=1e-5)
+
+
+@pytest.mark.parametrize("known", [(0, 1), (0, 4), (1, 3)])
+def test_rivals_say_what_their_names_say(known):
+    "A disk that moves by whole pixels: constant velocity is right; the others copy and average"
+    x, given = leaf((5.0, 4.0), (1.0, 2.0), 2.5), torch.zeros(5, dtype=torch.bool)
+    given[list(known)] = True
+    blind = torch.where(given[:, None, None, None], x, 7.0)  # what is unknown must not matter
+    said = guesses(blind, given)
+    assert (said["constant velocity"] - x).abs().max() < 0.1
+    assert torch.equal(said["mean of the known frames"][:, 2], x[:, given].mean(1))
+    for i in range(5):
+        copy = min(known, key=lambda k: (abs(k - i), k))
+        assert torch.equal(said["nearest known frame"][:, i], x[:, copy])
+
+
+def test_one_known_frame_has_no_velocity():
+    assert "constant velocity" not in guesses(torch.zeros(1, 3, 1, 8, 8), torch.arange(3) == 1)
+
+
+def test_the_nearest_leaf_of_a_leaf_is_itself():
+    x = torch.cat([leaf((5.0, 4.5), (0.75, 1.0), 2.8), drifting_leaf(7, generator=seeded(0))])
+    numbers, near = nearest_leaf(x)
+    assert (near - x).square().mean((1, 2, 3, 4)).max() < 1e-5
+    assert (numbers[0] - torch.tensor([5.0, 4.5, 8.0, 8.5, 2.8])).abs().max() < 0.02
+
+
+def test_a_dim_leaf_is_as_far_as_its_light():
+    "Half the contrast: the nearest white leaf errs by the missing light, or is smaller; never 0"
+    x = leaf((7.0, 7.0), (0.2, 0.1), 3.5)
+    dim = (x + 1) / 2 - 1
+    off = (nearest_leaf(dim)[1] - dim).square().mean()
+    assert 0.3 * (x - dim).square().mean() < off <= (x - dim).square().mean() * 1.05
 
 
 # ---------------------------------------------------------------- timetables
@@ -287,3 +383,45 @@ def test_wrong_windows():
     assert go(past[0], 9).startswith("past: got shape")
     bent = FVDM(lambda x, t, c: expand(t, x) * x)
     assert complaint(bent.denoise, past, torch.rand(1, 3), None).startswith("t: got shape")
+
+
+# ---------------------------------------------------------------- what the studies measure
+
+
+@pytest.fixture
+def study(monkeypatch):
+    "import a study of nbs/studies by name, and forget it afterwards"
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "nbs/studies"))
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if name.startswith(("vector_", "whole_clips", "record")):
+            sys.modules.pop(name)
+
+
+def test_energy_distance_of_two_normal_laws(study):
+    "In one dimension E|X - Y| of normal laws is known; and two sets of one law are 0 apart"
+    x, away = torch.randn(4000, 1, generator=seeded(0)), 2**0.5  # 2 apart, over the spread √2
+    cross = 2**0.5 * ((2 / math.pi) ** 0.5 * math.exp(-(away**2) / 2) + away * math.erf(1.0))
+    want = 2 * cross - 4 / math.pi**0.5
+    vt = study("vector_times")
+    y = torch.randn(4000, 1, generator=seeded(1))
+    assert abs(vt.energy_distance(x, y + 2) - want) < 0.1
+    assert abs(vt.energy_distance(x, y)) < 0.01
+
+
+def test_a_true_disk_is_no_misfit_and_two_half_ones_are(study):
+    vl = study("vector_long")
+    x = vl.disks(4, seeded(0), 8)
+    assert vl.disk_misfit(x).max() < 1e-3
+    both = (x + x.flip(-1)) / 2
+    assert vl.disk_misfit(both).mean() > 5e-3
+
+
+def test_the_class_of_a_true_sprite_is_found(study):
+    vc = study("vector_classes")
+    x, kind = vc.sprites(60, seeded(0))
+    found, off = vc.nearest_sprite(x)
+    assert (found == kind).float().mean() > 0.95 and off.mean() < 1e-3
+    label = vc.label_frames(torch.tensor([1, vc.KINDS]))
+    assert label[0, 1].min() == 1 and label.sum() == (2 - 8) * 256

@@ -6,14 +6,12 @@ format costs."""
 import warnings
 
 import av
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from einops import repeat
 from torch.utils.data import DataLoader
 
-from vidiffedu import video
 from vidiffedu.core import check_video, complaint, seeded, to_uint8
 from vidiffedu.data import moving_leaves
 from vidiffedu.player import save_clip
@@ -150,34 +148,6 @@ def test_when_nothing_can_be_read_any_more_that_is_said(tmp_path, film):
     (tmp_path / "b.gif").unlink()
     with pytest.warns(UserWarning), pytest.raises(RuntimeError, match="clips: got 1 that cannot"):
         clips[0]
-
-
-def test_a_clip_is_sought_and_not_counted_to(tmp_path, monkeypatch):
-    "A key frame every 50 frames: the last clip of 400 frames needs at most 50 + 8 of them."
-    long = moving_leaves(1, 400, 32, speed=(0.01, 0.1), generator=seeded(0))[0]
-    options = {"g": "50", "keyint_min": "50", "sc_threshold": "0", "bf": "2"}
-    write(tmp_path / "long.mp4", long, "libx264", options=options)
-    clips, decoded = VideoFolder(tmp_path, 8, 32, channels=1), []
-    collect = video._collect
-    counted = lambda frames: (decoded.append(1) or frame for frame in frames)
-    monkeypatch.setattr(video, "_collect", lambda frames, *how: collect(counted(frames), *how))
-    for i in (49, 25, 0):
-        decoded.clear()
-        error = (clips[i] - long[8 * i : 8 * i + 8]).square().mean()
-        assert error < 5e-3 and len(decoded) <= 58, (i, len(decoded))
-
-
-def test_frames_are_counted_where_seeking_finds_nothing(root, film, monkeypatch):
-    clips = VideoFolder(root, 8, 32, channels=1)
-    expected = [clips[i] for i in (1, 11, 16)]
-    monkeypatch.setattr(video, "_seek", lambda *_: {})
-    for i, clip in zip((1, 11, 16), expected):
-        assert torch.equal(clips[i], clip)
-    monkeypatch.setattr(video, "_count", lambda *_: {3: np.zeros((2, 2, 3))})
-    monkeypatch.setattr(clips, "clips", clips.clips[:1])
-    with pytest.warns(UserWarning, match="1 of 8 frames could be decoded"):
-        with pytest.raises(RuntimeError):
-            clips[0]
 
 
 def test_folders_without_films_are_refused(root):

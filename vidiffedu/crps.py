@@ -21,10 +21,13 @@ from .vector import known_frames
 # %% ../nbs/15_crps.ipynb #c3dac66e
 #| code-fold: true
 #| code-summary: "Checks, and portions for the cache"
-def _tensor(value, name):
-    "A tensor of bytes or floats; numpy's memory is shared where it can be."
+def _tensor(value, name, nan="refuse"):
+    "A tensor of bytes or floats; numpy's memory is shared where it can be. Masked values are NaN."
     if np.ma.is_masked(value):
-        raise ValueError(f"{name}: got a masked array, expected no masked values (leave them out)")
+        if nan == "refuse":
+            expected = "no masked values (or crps with nan='propagate' or 'omit')"
+            raise ValueError(f"{name}: got a masked array, expected {expected}")
+        value = value.astype(np.promote_types(value.dtype, np.float32)).filled(np.nan)
     kinds = ("uint8", "float16", "float32", "float64")
     if isinstance(value, np.ndarray) and value.dtype.name in kinds:
         native = value.dtype.newbyteorder("=")  # files may have the other order of bytes
@@ -37,10 +40,10 @@ def _tensor(value, name):
     return value
 
 
-def _target(value, x):
+def _target(value, x, nan="refuse"):
     "The target as a tensor; a single number takes the kind of the samples x."
     if not isinstance(value, (int, float, np.generic)):
-        return _tensor(value, "target")
+        return _tensor(value, "target", nan)
     if x.dtype == torch.uint8 and value not in range(256):
         raise ValueError(f"target: got {value}, expected a whole number from 0 to 255, as samples")
     return x.new_tensor(value)
@@ -53,10 +56,10 @@ def _axis(dim, shape):
     return int(dim) % len(shape)
 
 
-def _aligned(samples, target, dim):
+def _aligned(samples, target, dim, nan="refuse"):
     "Samples as (a s b), the ensemble along s, and target as (a b): checked, views if possible."
-    x = _tensor(samples, "samples")
-    y, shape = _target(target, x), tuple(x.shape)
+    x = _tensor(samples, "samples", nan)
+    y, shape = _target(target, x, nan), tuple(x.shape)
     axis = _axis(dim, shape)
     before, after = shape[:axis], shape[axis + 1 :]
     if 0 in shape:
@@ -93,9 +96,10 @@ def _one_thread():
     return few_threads(None, threads=1)
 
 
-def _answer(found, x, y, samples, shape):
+def _answer(found, x, y, samples, shape, nan="refuse"):
     "Scores in the shape and the library of what was given, if all are finite."
-    if not torch.isfinite(found).all():
+    may_be_nan = nan != "refuse" and not any(v.isinf().any() for v in (x, y, found))
+    if not (may_be_nan or torch.isfinite(found).all()):
         check_finite(samples=x, target=y)
         raise ValueError(f"samples: got values that overflow {found.dtype}, expected smaller ones")
     found = found.reshape(shape)
@@ -124,22 +128,43 @@ def _divisor(s, fair):
         raise ValueError("samples: got an ensemble of 1, expected at least 2 with fair=True")
     return s - 1 if fair else s
 
-
+# %% ../nbs/15_crps.ipynb #crps0001
 def crps(
     samples,  # the ensemble along `dim`; numpy or torch, uint8 or floating, on any device
     target,  # what came: the shape of samples without `dim`
     dim=0,  # the ensemble's axis
     fair=False,  # False: of the ensemble as it is; True: unbiased for the law it was drawn from
+    nan="refuse",  # or "propagate": NaN where any is; or "omit": NaN members are left out
 ):  # the shape of target, in the unit of the pixels; at least float32; numpy if samples is
     """CRPS of an ensemble, for every element [gneiting2007scoring; ferro2014].
 
-    Exact for bytes. Needs little memory beyond the answer's. One-line errors: shapes, dtypes,
-    masked arrays, NaN, an ensemble of one if fair."""
-    x, y = _aligned(samples, target, dim)
+    Exact for bytes. Needs little memory beyond the answer's. Masked values of numpy count as NaN;
+    a missing target, or too few members, gives NaN. One-line errors: shapes, dtypes, NaN and masked
+    arrays unless `nan` allows them, an ensemble of one if fair."""
+    if nan not in ("refuse", "propagate", "omit"):
+        raise ValueError(f"nan: got {nan!r}, expected 'refuse', 'propagate' or 'omit'")
+    x, y = _aligned(samples, target, dim, nan)
     divisor = _divisor(x.shape[1], fair)
     with _one_thread():
         found = torch.cat([_crps(*part, divisor) for part in _portions(x, y)])
-    return _answer(found, x, y, samples, getattr(target, "shape", ()))
+        if nan == "omit" and x.is_floating_point() and x.isnan().any():
+            found = _without_nan(found, rearrange(x, "a s b -> s (a b)"), y.flatten(), fair)
+    return _answer(found, x, y, samples, getattr(target, "shape", ()), nan)
+
+# %% ../nbs/15_crps.ipynb #nan00001
+#| code-fold: true
+#| code-summary: "_without_nan: the score of the members that are there"
+def _without_nan(found, x, y, fair):
+    "Scores (n) of the elements with NaN members (s n), each from the members that it has."
+    there = (~x.isnan()).sum(0)
+    for s in there.unique().tolist():
+        at = (there == s).nonzero()[:, 0]
+        if s < len(x):
+            few, kept = s < 1 + fair, x[:, at].T
+            members = kept[~kept.isnan()].reshape(len(at), s).T
+            score = math.nan if few else _crps(members, y[at], _divisor(s, fair))
+            found[at] = torch.as_tensor(score, dtype=found.dtype)
+    return found
 
 # %% ../nbs/15_crps.ipynb #c25484d3
 def _number(value, name):
@@ -257,6 +282,8 @@ def energy_score(
     return _answer(found, x, y, samples, shape[:batch])
 
 # %% ../nbs/15_crps.ipynb #dd22dc6a
+#| code-fold: true
+#| code-summary: "judge_fill: squared error and CRPS of completions, with intervals over clips"
 def _over_clips(error, unknown):  # (b f c h w), (b f) -> mean, low, high
     "Mean over each clip's unknown frames, then over clips; one clip has no interval."
     clips = (error.flatten(2).mean(2) * unknown).sum(1) / unknown.sum(1)

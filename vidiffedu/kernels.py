@@ -98,7 +98,7 @@ def _first(x):
 
 
 def _norm_gradients(g, x, w, o, shift, scale, m, r, groups, act):
-    "Of plain_norm, for input, weight, bias, shift and scale, by (1) and (2)."
+    "Of plain_norm, for input, weight w, bias o, shift, scale; m, r: a group's mean and 1/std."
     g, x, shift, scale = (_last(v) for v in (g, x, shift, scale))
     m, r = (v.repeat_interleave(len(w) // groups, 1)[:, None, None, None] for v in (m, r))
     k = torch.ones_like(w) if scale is None else 1 + scale
@@ -115,7 +115,7 @@ def _norm_gradients(g, x, w, o, shift, scale, m, r, groups, act):
     n = x[0].numel() // groups
     P = -r.square() * second / n
     Q = -r * first / n - m * P
-    gx = _first(torch.addcmul(Q, x, P, out=gx).addcmul_(g, A))  # (2)
+    gx = _first(torch.addcmul(Q, x, P, out=gx).addcmul_(g, A))  # three parts
     gw, gb = ((v * k).sum((0, 1, 2, 3)) for v in (T, S))
     of_times = (None, None) if scale is None else (_first(S), _first(T * w + S * o))
     return gx, gw, gb, *of_times
@@ -153,7 +153,7 @@ def _values(n):
 
 @functools.cache
 def mixers(dtype):
-    "A (4 6), B (6 6) and G (6 3) of eq. 4; each row of B divided by its size, that of G times it."
+    "A (4 6), B (6 6) and G (6 3) as above; each row of B divided by its size, that of G times it."
     A, B, G = _values(4).T, torch.linalg.inv(_values(6)).T, _values(3)
     size = B.abs().sum(1, keepdim=True)  # rows of one size lose less in rounding
     return A.to(dtype), (B / size).to(dtype), (G * size).to(dtype)
@@ -211,7 +211,7 @@ def _pictures(z):
 
 
 class SixForTwelve(torch.autograd.Function):
-    "plain_conv by eq. 4; of all that happens inside only the input is kept."
+    "plain_conv by six products; of all that happens inside only the input is kept."
 
     @staticmethod
     def forward(ctx, x, weight, bias):
@@ -233,7 +233,7 @@ class SixForTwelve(torch.autograd.Function):
 
 # %% ../nbs/23_kernels.ipynb #361b65de
 def _gradients(x, weight, bias, g, for_x, for_w, for_b):
-    "Of eq. 4, for input, weight and bias as wanted."
+    "Of SixForTwelve, for input, weight and bias as wanted."
     A, B, G = mixers(x.dtype)
     z, gy = _into_six(_last(x).contiguous(), B, 1), _into_six(_last(g).contiguous(), A.T, 0)
     W, gb = _six_kernels(G, weight), None
@@ -257,7 +257,7 @@ def _conv2d_backward(g, z, w, wanted):
 
 # %% ../nbs/23_kernels.ipynb #19a1dd3b
 def six_pay(x, o):
-    "Whether eq. 4 is the faster way from x (b c f h w) to `o` channels, as measured."
+    "Whether six products are faster from x (b c f h w) to `o` channels, as measured."
     b, c, f, h, w = x.shape
     full = f >= 4 and -(-f // 4) * 6 <= 1.8 * f
     wide = c * o >= 24 * (c + o)

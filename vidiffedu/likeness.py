@@ -19,6 +19,8 @@ from .core import check_finite, check_range, check_video, check_whole, seeded
 from .crps import crps, energy_score, in_float64
 
 # %% ../nbs/16_likeness.ipynb #24c64077
+#| code-fold: true
+#| code-summary: "psnr and ssim, frame by frame"
 def _pair(x, y):
     "Two clips of one shape, in at least float32."
     check_video(x, "x")
@@ -96,6 +98,8 @@ def lpips_distance(
     return rearrange(torch.cat(found), "(b f) 1 1 1 -> b f", b=b)
 
 # %% ../nbs/16_likeness.ipynb #08024d78
+#| code-fold: true
+#| code-summary: "frechet_distance: equations (2) and (3), also for covariances without full rank"
 def _factor(c, name):
     "A (d r) with A Aᵀ = c: Cholesky's, or from eigenvectors if c has a null space."
     low, failed = torch.linalg.cholesky_ex(c)
@@ -140,6 +144,8 @@ def frechet_distance(
     return max(0.0, float(((m1 - m2) ** 2).sum() + c1.trace() + c2.trace() - 2 * overlap))
 
 # %% ../nbs/16_likeness.ipynb #d0540b37
+#| code-fold: true
+#| code-summary: "RandomFeatures: a small network with fixed random weights"
 class RandomFeatures(nn.Module):
     """Fixed random 3-D convolutions: clips (b f c h w), any size from 8 x 8, to features (b dim).
 
@@ -204,6 +210,8 @@ def feature_distance(
     return frechet_distance(*laws)
 
 # %% ../nbs/16_likeness.ipynb #0f890b4f
+#| code-fold: true
+#| code-summary: "judge_forecast: best and mean of the futures, and the scores of the whole ensemble"
 better = {  # which way is better, for every score that `judge_forecast` knows
     "crps": min,
     "energy": min,

@@ -16,6 +16,8 @@ from .sample import Method, edm_step, extend, from_estimate, from_guess, sample
 from .times import even_noise, shared
 
 # %% ../nbs/14_residual.ipynb #bd611385
+#| code-fold: true
+#| code-summary: "persistence, and how large what a forecaster misses is"
 def persistence(frames, state=None):
     """The forecaster that knows nothing: the next frame is the last one.
 
@@ -63,6 +65,8 @@ def residual_scale(clips, forecaster=persistence, context=2):
     return float((clips[:, context:] - mu).square().mean().sqrt())
 
 # %% ../nbs/14_residual.ipynb #46ed26ba
+#| code-fold: true
+#| code-summary: "RVD: the loss forecasts from true frames; future forecasts, samples the residual, adds it, feeds the frame back"
 class RVD(Method):
     """Residual video diffusion [yang2022rvd]: a recurrent forecast mu of the next frame,
 

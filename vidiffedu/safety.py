@@ -171,7 +171,8 @@ def load_checkpoint(path, run, settings):
     }
     have = {k: v for k, v in tensors.items() if not k.startswith("optimizer.")}
     check_same(into, have, path, label, run.model)
-    _check_settings(saved["settings"], _as_json(settings), path)
+    finished = saved["step"] == saved["settings"]["steps"]
+    _check_settings(saved["settings"], _as_json(settings), path, finished)
     copy_tensors(into, have)
     _load_moments(run.optimizer, moments)
     run.scaler.load_state_dict(saved["scaler"])
@@ -193,13 +194,14 @@ def _load_moments(optimizer, tensors):
     optimizer.load_state_dict(state)
 
 
-def _check_settings(had, got, path):
+def _check_settings(had, got, path, finished):
+    longer = finished and got["steps"] > had["steps"]  # goes on, on the longer run's cosine
     for name in got:
-        if had.get(name) == got[name]:
+        if had.get(name) == got[name] or (longer and name in ("steps", "warmup")):
             continue
         why = "pass the same, or another out"
         if name == "steps":  # the cosine is stretched over the whole run
-            why = "its learning rates follow from it; for more steps load_weights into a new run"
+            why = "its learning rates follow from it; more steps only once it is finished"
         expected = f"expected {had.get(name)} as in {path}: {why}"
         raise ValueError(f"{name}: got {got[name]}, {expected}")
 
@@ -299,11 +301,12 @@ def _leave_signals_to_the_main_process(worker):
         signal.signal(number, signal.SIG_IGN)
 
 # %% ../nbs/24_safety.ipynb #fe93a560
-def check_clips(clips):
+def check_clips(clips, range=(-1, 1)):
     "One line that says what the clips are; an error if they cannot be trained on."
     if isinstance(clips, torch.Tensor):
         check_video(clips, "clips")
-        check_range(*clips.aminmax(), -1, 1, "clips")
+        if range is not None:
+            check_range(*clips.aminmax(), *range, "clips")
         return f"tensor {tuple(clips.shape)}"
     if hasattr(clips, "__getitem__") and hasattr(clips, "__len__"):
         if not len(clips):

@@ -1,13 +1,13 @@
 """score: how much past does the denoiser need? A small leaf slips behind a large one, stays hidden for two frames and comes out in the next.
 
-A network that sees k past frames has met the small leaf only if k >= 3, and knows its motion only if k is larger. For k in {1, 2, 3, 5} and three
+A network that sees k past frames has met the small leaf only if k >= 3, and knows its motion only if k is larger. For k in {1, 2, 3, 4, 5} and three
 seeds we measure, on held-out clips:
   error     squared error of the one-shot estimate on the pixels where the leaf comes out, over that of a picture without the leaf
             (0: foreseen exactly, 1: as bad as forgetting it)
   kept      share of samples nearer to the true frame than to the same frame without the leaf, with a 95% interval (low, high)
   rest_mse  squared error of the one-shot estimate on all other pixels: the large leaf, whose velocity k = 1 cannot know
 
-    python nbs/studies/score_memory.py            4 memories, 3 seeds, about 20 minutes on one core
+    python nbs/studies/score_memory.py            5 memories, 3 seeds, about 20 minutes on one core
     python nbs/studies/score_memory.py --short    k = 2 and 5, one seed, fewer steps: about a minute
     python nbs/studies/score_memory.py --quick    a few seconds, to see that it runs
 Writes score_memory.csv beside this file (or --out); networks that are there already are kept, not run again."""
@@ -105,13 +105,13 @@ def settings(argv):
         argv,
         quick=dict(past=[2], seeds=[0], steps=20, n=20),
         short=dict(past=[2, 5], seeds=[0], steps=1000, n=200),
-        past=[1, 2, 3, 5],
+        past=[1, 2, 3, 4, 5],
         seeds=[0, 1, 2],
         steps=3000,
         batch_size=32,
         lr=5e-3,
         sigma_0=4.0,
-        beta=0.5,
+        gamma=0.5,
         n=500,
     )
 
@@ -122,7 +122,7 @@ def main(argv=None):
         check_whole(past=past)
         if past > LONGEST:
             raise SystemExit(f"--past: got {past}, expected 1 to {LONGEST}")
-    table, sampler = record.Table(a.out), dict(sigma_0=a.sigma_0, beta=a.beta)
+    table, sampler = record.Table(a.out), dict(sigma_0=a.sigma_0, gamma=a.gamma)
     how = dict(steps=a.steps, batch_size=a.batch_size, lr=a.lr)
     for job in record.todo(record.jobs(seed=a.seeds, past=a.past), table):
         past, make = job["past"], lambda: BlindDenoiser(BlindUNet(past=job["past"]))

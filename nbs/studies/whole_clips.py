@@ -1,4 +1,4 @@
-"""Chapters 3 and 4: what must a network be told, and what shown, to complete clips? One network (`JoinedUNet`), one world
+"""vector and masks: what must a network be told, and what shown, to complete clips? One network (`JoinedUNet`), one world
 (`drifting_leaf`), one budget; the arms differ in the times that they meet in training and in how known frames are held in sampling.
 
     python nbs/studies/whole_clips.py            all arms, 3 seeds: about an hour on two cores
@@ -149,7 +149,7 @@ def train(a, job, curves):
 def measure(a, job, run):
     "Rows by arm: the job's own, and those of the replacement method."
     arm, model, found = job["arm"], run.ema, {}
-    found[arm] = [] if arm == "scalar" else list(tasks(model.fill, a.n, a.samples))
+    found[arm] = list(tasks(model.fill, a.n, a.samples))
     found[arm].append(wobble(model, a.n))
     if arm in REPLACED:
         found[f"{arm}+replacement"] = list(tasks(replacement(model), a.n, a.samples))

@@ -26,7 +26,7 @@ def noise_anew(path, x_t, x_hat, t, s, y=None, generator=None, **_):
 def literal_increment(path, x_t, x_hat, t, s, y=None, generator=None, **_):
     "Wrong, for show: drift by the step's length, but noise of full size at every step."
     noise = torch.randn(x_t.shape, generator=generator, dtype=x_t.dtype)
-    size = path.c(s) / path.k  # √(-(1 - s) log(1 - s))
+    size = path.c(s) / path.k  # -(1 - s) log(1 - s), the noise of the printed increment
     return x_t + expand(t - s, x_t) * (x_hat - y) + expand(size, x_t) * noise
 
 

@@ -43,7 +43,7 @@ class LeafScene:
             q=choice("q of the world", worlds, worlds[len(worlds) // 2]),
             sigma_0=slider("sampler: σ₀", 4.0, 0.25, 5.0, 0.25),
             h_0=slider("sampler: h₀", 0.05, 0.02, 0.3, 0.01),
-            beta=slider("sampler: β", 0.5, 0.2, 1.0, 0.1),
+            gamma=slider("sampler: γ", 0.5, 0.2, 1.0, 0.1),
         )
 
     @torch.no_grad()
@@ -61,10 +61,10 @@ class LeafScene:
         return past, denoise(noise[0], past) + noise[1]
 
     @torch.no_grad()
-    def refine(self, clip, log_sigma, q, sigma_0, h_0, beta):
+    def refine(self, clip, log_sigma, q, sigma_0, h_0, gamma):
         g, denoise = seeded(clip), self.models[q].denoise
         past, y = self.start(clip, denoise, sigma_0, g)
-        how = dict(h_0=h_0, h_max=max(0.3, h_0), beta=beta, generator=g)
+        how = dict(h_0=h_0, h_max=max(0.3, h_0), gamma=gamma, generator=g)
         looks = coarse_to_fine(denoise, y, past, **how)
         for look, (x_hat, sigma, _) in enumerate(looks, 1):
             text = f"look {look}, σ = {sigma.mean():.3f}: {self.count(x_hat, clip, q)}"
