@@ -79,15 +79,15 @@ MUTANTS = [
     ),
     (
         "times",
-        "k = torch.randint(1, max_known + 1, (b, 1), **how)",
-        "k = torch.randint(0, max_known + 1, (b, 1), **how)",
+        "count = torch.randint(1, max_known + 1, (b, 1), **how)",
+        "count = torch.randint(0, max_known + 1, (b, 1), **how)",
     ),
     (
         "times",
-        "k = torch.where(torch.rand(b, 1, **how) < p_uncond, 0, k)",
-        "k = torch.where(torch.rand(b, 1, **how) > p_uncond, 0, k)",
+        "count = torch.where(torch.rand(b, 1, **how) < p_uncond, 0, count)",
+        "count = torch.where(torch.rand(b, 1, **how) > p_uncond, 0, count)",
     ),
-    ("times", "return rank < k", "return rank <= k"),
+    ("times", "return rank < count", "return rank <= count"),
     ("times", "lag * (unknown.cumsum(0) - 1)", "lag * unknown.cumsum(0)"),
     ("times", "sigma = (knee * torch.sinh(", "sigma = (2 * knee * torch.sinh("),
     # ---- denoise
@@ -104,13 +104,13 @@ MUTANTS = [
     ("denoise", "return cond[:, -x_t.shape[1] :]", "return cond[:, : x_t.shape[1]]"),
     (
         "denoise",
-        "return u, expand(factor, x_t), log_sigma / 4",
-        "return u, expand(factor, x_t), log_sigma",
+        "return rest, expand(factor, x_t), log_sigma / 4",
+        "return rest, expand(factor, x_t), log_sigma",
     ),
     (
         "denoise",
-        "linear = a * (self.sigma_data * factor) ** 2 * u",
-        "linear = (self.sigma_data * factor) ** 2 * u",
+        "linear = a * (self.sigma_data * factor) ** 2 * rest",
+        "linear = (self.sigma_data * factor) ** 2 * rest",
     ),
     (
         "denoise",
@@ -164,8 +164,12 @@ MUTANTS = [
     ),
     # ---- the chapters
     ("score", "self.sigma_max * u**2", "self.sigma_max * u"),
-    ("score", "return (x_hat - x).square().mean()", "return (x_hat - y).square().mean()"),
-    ("score", "past, x = clip[:, :-1], clip[:, -1:]", "past, x = clip[:, 1:], clip[:, :1]"),
+    (
+        "score",
+        "return (check_estimate(self.denoise(x_t, past), x) - x).square().mean()",
+        "return (check_estimate(self.denoise(x_t, past), x) - x_t).square().mean()",
+    ),
+    ("score", "return clip[:, :-1], clip[:, -1:]", "return clip[:, 1:], clip[:, :1]"),
     ("bridge", "y=past[:, -1:],\n            weight", "y=past[:, :1],\n            weight"),
     ("bridge", "k = self.context or max(1, frames - 1)", "k = max(1, frames - 1)"),
     (

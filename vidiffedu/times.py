@@ -101,7 +101,7 @@ def autoregressive(steps, f, chunk=1, known=None):
 def even_noise(path, timetable=grid, knee=0.03, top=1e3):
     """Eq. 2: `timetable` with steps even in σ below `knee` and in log σ above -> a timetable.
 
-    knee and top in pixel units; on a path that goes beyond σ = `top` the first row has that σ."""
+    knee and top in grey units; on a path that goes beyond σ = `top` the first row has that σ."""
     if not 0 < knee < top:
         raise ValueError(f"knee, top: got {knee}, {top}, expected 0 < knee < top")
 
