@@ -215,7 +215,7 @@ def test_a_file_that_was_changed_is_not_read_as_the_old_one(tmp_path):
         ((1, 0, 0, -1), np.flipud),
         ((0, 1, 1, 0), lambda x: x.swapaxes(0, 1)),
     ],
-    ids=str,
+    ids=["as stored", "right", "left", "half", "mirrored", "upside down", "transposed"],
 )
 def test_the_display_matrix_turns_and_mirrors(tmp_path, matrix, expected):
     "By hand, and in a file whose header holds the matrix; PyAV's own angle agrees."
