@@ -585,9 +585,10 @@ def test_what_moving_leaves_reveal(study):
 
 
 def test_parts_are_joined_once(study, tmp_path):
-    jobs = study("score_jobs")
+    record = study("record")
     for name, text in dict(a="q,seed,v\n1,0,2\n", b="q,seed,w\n1,1,3\n").items():
         (tmp_path / f"{name}.csv").write_text(text)
     for _ in range(2):
-        jobs.join(tmp_path / "all.csv", [tmp_path / "a.csv", tmp_path / "b.csv"])
+        parts = [tmp_path / "a.csv", tmp_path / "b.csv"]
+        record.join(tmp_path / "all.csv", parts, ("q", "seed"))
     assert (tmp_path / "all.csv").read_text().splitlines() == ["q,seed,v,w", "1,0,2,", "1,1,,3"]

@@ -783,6 +783,16 @@ def test_a_finished_run_goes_on_along_the_longer_runs_cosine(tmp_path):
     assert line.startswith("steps: got 11, expected 12")
 
 
+def test_a_run_goes_on_with_the_schedule_that_it_began_with(tmp_path):
+    def constant(step, steps, warmup):
+        return 1.0
+
+    how = dict(steps=6, out=tmp_path / "run", progress=False, threads=1)
+    fit(Slope(), torch.zeros(8, 1, 1, 4, 4), schedule=constant, **how)
+    line = complaint(fit, Slope(), torch.zeros(8, 1, 1, 4, 4), resume=True, **how)
+    assert line.startswith("schedule: got warmup_cosine, expected constant")
+
+
 def test_an_unfinished_run_keeps_its_length(tmp_path):
     def stop(step, loss):
         if step == 3:

@@ -92,7 +92,7 @@ class Film:
     path: Path  # the file, or the folder of the pictures
     pictures: list = field(default_factory=list)  # their paths, in order
     sums: np.ndarray = _none(np.uint32)  # a checksum of each frame of a video file
-    stamps: np.ndarray = _none(np.int64)  # time stamps; empty where the file's are no use
+    stamps: np.ndarray = _none(np.int64)  # rising time stamps; empty where the file's are no use
     keys: np.ndarray = _none(np.int64)  # numbers of the key frames
     times: np.ndarray = _none(np.float64)  # seconds from the first frame; empty: unknown
     note: str = ""  # what a reader of the report should know
@@ -200,8 +200,8 @@ def _scan_stream(path):
 
 def _film(path, sums, stamps, keys, base, rate, notes):
     n, times = len(sums), np.zeros(0)
-    good = None not in stamps and len(set(stamps)) == n
-    if good and base and stamps == sorted(stamps):
+    good = None not in stamps and all(a < b for a, b in zip(stamps, stamps[1:]))
+    if good and base:
         times = (np.array(stamps) - stamps[0]) * float(base)
     elif rate:
         times = np.arange(n) / float(rate)
@@ -235,8 +235,7 @@ def _decode(film, start, numbers, keep):
     "Wanted frames whose checksums are right, decoded from frame `start` on."
     import av
 
-    found, matrix, wanted = {}, None, set(numbers)
-    place = {int(stamp): k for k, stamp in enumerate(film.stamps)} if start else None
+    found, wanted = {}, set(numbers)
     container, stream = _open(film.path)
     with container:
         shape = float(stream.sample_aspect_ratio or 1)
@@ -246,9 +245,10 @@ def _decode(film, start, numbers, keep):
             except av.FFmpegError:
                 return {}
         for k, frame in enumerate(_until_error(container.decode(stream))):
-            k = place.get(frame.pts, -1) if start else k
+            if start:  # wrong stamps give wrong numbers, which the checksums notice
+                k = -1 if frame.pts is None else int(np.searchsorted(film.stamps, frame.pts))
             if k in wanted:
-                if k >= len(film) or _checksum(frame) != film.sums[k]:
+                if _checksum(frame) != film.sums[k]:
                     return {}
                 matrix = _matrix(frame)
                 upright = matrix is None or abs(matrix[1]) <= abs(matrix[0])

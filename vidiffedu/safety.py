@@ -171,8 +171,8 @@ def load_checkpoint(path, run, settings):
     }
     have = {k: v for k, v in tensors.items() if not k.startswith("optimizer.")}
     check_same(into, have, path, label, run.model)
-    finished = saved["step"] == saved["settings"]["steps"]
-    _check_settings(saved["settings"], _as_json(settings), path, finished)
+    had = {"schedule": "warmup_cosine", **saved["settings"]}  # older checkpoints do not say
+    _check_settings(had, _as_json(settings), path, saved["step"] == had["steps"])
     copy_tensors(into, have)
     _load_moments(run.optimizer, moments)
     run.scaler.load_state_dict(saved["scaler"])

@@ -275,7 +275,7 @@ def fit(
     accelerator=None,  # an accelerate.Accelerator of your own
     threads: int | None = None,  # of the CPU; None: the checkpoint's, else measured
     range: tuple | None = (-1, 1),  # of the pixels; None: latents, which are unbounded
-    schedule=None,  # schedule(step, steps, warmup) -> factor on lr; None: `warmup_cosine`
+    schedule=warmup_cosine,  # schedule(step, steps, warmup) -> factor on lr
 ) -> Run:
     """Train on one CPU, one GPU or many: the same call.
 
@@ -299,7 +299,7 @@ def fit(
     settings["precision"] = precision or accelerator.mixed_precision
     safety.check_settings(device, **settings)
     settings["clips"] = safety.check_clips(clips, range)
-    settings |= {"schedule": schedule.__name__} if schedule else {}
+    settings["schedule"] = schedule.__name__
     folder = safety.check_folder(out, resume)
     # prepare ---------------------------------------------------------------------
     every = every or max(1, min(1000, steps // 10))
@@ -341,7 +341,7 @@ def fit(
                 run.scaler.scale(loss).backward()  # reason 4
                 if processes > 1 and run.step == first:
                     safety.check_gradients(model)
-                factor = (schedule or warmup_cosine)(run.step, steps, warmup)  # reason 2
+                factor = schedule(run.step, steps, warmup)  # reason 2
                 run.update(lr * factor, clip_norm, ema)  # reasons 1 and 3, and the step
                 bar.update()
                 if on_step is not None:

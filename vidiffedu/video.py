@@ -14,6 +14,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def _load_index(file, root):
         with np.load(file, allow_pickle=False) as held:
             rows = json.loads(str(held["films"]))
             parts = {name: held[name] for name in _parts}
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, BadZipFile):
         return {}  # not an index, or of another version: scan again
     films, at = {}, dict.fromkeys(_parts, 0)
     for name, state, lengths, note in rows:
@@ -197,7 +198,7 @@ class VideoFolder(Dataset):
     def _order(self, film):
         "Numbers of the frames that the clips are cut from: all, or those shown at ticks of fps."
         if self.fps is None:
-            return np.arange(len(film))
+            return range(len(film))
         if not len(film.times):
             return None
         ticks = np.arange(0, film.times[-1] + 1e-9, 1 / self.fps)
@@ -216,19 +217,19 @@ class VideoFolder(Dataset):
         for other in range(len(self)):  # a broken clip is named, the next readable one stands in
             path, film, first = self.clips[(index + other) % len(self)]
             try:
-                return self._read(film, first)
+                return _mirrored(self.read(film, first), self.flip)
             except Exception as error:
                 self._skip(path, _why(error))
         raise RuntimeError(f"clips: got {len(self)} that cannot be read, expected at least one")
 
-    def _read(self, film, first):
+    def read(self, film, first):
+        "The clip that begins at `first`, not mirrored: (f c size size) in [-1, 1]."
         order = self._order(film)
         if self.jitter:
             first += int(torch.randint(min(self.hop, len(order) - self.span - first + 1), ()))
         place = torch.rand(2).tolist() if self.crop == "random" else (0.5, 0.5)
         keep = lambda frame, shape: square(frame, shape, self.size, self.channels, place)
-        clip = torch.stack(film.read(order[first : first + self.span : self.stride], keep))
-        return clip.flip(-1) if self.flip and torch.rand(()) < 0.5 else clip
+        return torch.stack(film.read(order[first : first + self.span : self.stride], keep))
 
     def _part(self, films):
         "The same dataset with some of its films."
@@ -264,6 +265,11 @@ class VideoFolder(Dataset):
         return tuple(self._part(side) for side in sides)
 
 # %% ../nbs/21_video.ipynb #5eca0005
+def _mirrored(clip, flip):
+    "The clip, or every other time its mirror image."
+    return clip.flip(-1) if flip and torch.rand(()) < 0.5 else clip
+
+
 def _check_choices(channels, crop, **rates):
     if channels not in (1, 3):
         raise ValueError(f"channels: got {channels!r}, expected 1 or 3")
@@ -295,7 +301,7 @@ class CachedClips(Dataset):
         part = self.file.with_suffix(".part")
         kept = np.lib.format.open_memmap(part, "w+", np.uint8, self.shape)
         for i in tqdm(range(len(films)), desc="keeping clips", delay=2, disable=not progress):
-            kept[i] = to_uint8(films._read(*films.clips[i][1:])).numpy()
+            kept[i] = to_uint8(films.read(*films.clips[i][1:])).numpy()
         kept.flush()
         os.replace(part, self.file)
 
@@ -305,5 +311,4 @@ class CachedClips(Dataset):
     def __getitem__(self, index):
         if self.kept is None:  # each worker maps the file for itself
             self.kept = np.load(self.file, mmap_mode="r")
-        clip = from_uint8(torch.from_numpy(np.array(self.kept[index])))
-        return clip.flip(-1) if self.flip and torch.rand(()) < 0.5 else clip
+        return _mirrored(from_uint8(torch.from_numpy(np.array(self.kept[index]))), self.flip)

@@ -281,16 +281,13 @@ def settings(argv):
 
 def join(a, *tables):
     "Rows of all tables in the folder `a.join`, put into those that are there; what is missing is said."
-    parts, planned = sorted(Path(a.join).glob("bridge_steps_*.csv")), plan(a)
-    for table in tables:
-        curve = table.path.stem.endswith("_curve")
-        found = [record.Table(p) for p in parts if p.stem.endswith("_curve") == curve]
-        for job in record.jobs(seed=a.seeds, world=a.worlds, arm=a.arms):
-            rows = [row for part in found for row in part.of(job)]
-            if rows:
-                table.put(job, rows)
-            elif job in planned and not table.of(job):
-                print(f"{table.path.name} lacks {' '.join(map(str, job.values()))}")
+    parts = sorted(Path(a.join).glob("bridge_steps_*.csv"))
+    for path in (table.path for table in tables):
+        alike = [p for p in parts if p.stem.endswith("_curve") == path.stem.endswith("_curve")]
+        record.join(path, alike, ("seed", "world", "arm"))
+        for job in plan(a):
+            if not record.Table(path).of(job):
+                print(f"{path.name} lacks {' '.join(map(str, job.values()))}")
 
 
 def main(argv=None):

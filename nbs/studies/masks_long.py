@@ -1,7 +1,8 @@
 """RaMViD with the paper's kind of network (a U-Net of 3-D convolutions with joint attention) on clips of 16 frames, trained for
 minutes on a GPU: is prediction better than what needs no network, and than the replacement method?
 
-    python nbs/studies/masks_long.py --arm masks --seed 0 --seconds 480 --out masks_long_masks_0.csv
+    python nbs/studies/masks_long.py               all arms and seeds, 8 minutes of training each
+    python nbs/studies/masks_long.py --arms masks --seeds 0 --out parts/masks_long_masks_0.csv    one of them
     python nbs/studies/masks_long.py --quick
     python nbs/studies/masks_long.py --join FOLDER     all masks_long_*.csv of a folder into masks_long.csv
 World: one leaf that drifts, 16 frames of 16 x 16 (`drifting_leaf`), new clips in every step. Arms: `masks` (K = 4, p_none = 0.25: the paper's), `free`
@@ -9,7 +10,6 @@ World: one leaf that drifts, 16 frames of 16 x 16 (`drifting_leaf`), new clips i
 measured at the start. One row a task, metric and way of completing; squared errors of one completion over the unknown pixels, in [-1, 1], with 95 %
 intervals over test clips. Weights of seed 0 in half precision: masks_long_ARM.safetensors beside the table."""
 
-import argparse
 import pathlib
 import time
 
@@ -98,45 +98,51 @@ def rate(arm, batch, device):
 
 
 def join(folder):
-    table = record.Table(record.HERE / "masks_long.csv")
-    for part in sorted(folder.glob("masks_long_*.csv")):
-        for row in record.Table(part).rows:
-            job = {k: row[k] for k in ("arm", "seed", "task", "way", "metric")}
-            table.put(job, [row])
+    parts = sorted(folder.glob("masks_long_*.csv"))
+    record.join(record.HERE / "masks_long.csv", parts, ("arm", "seed"))
+
+
+def settings(argv):
+    return record.arguments(
+        __doc__,
+        "masks_long",
+        argv,
+        quick=dict(arms=["masks"], seeds=[0], seconds=0.0, batch_size=4, n=4, samples=2, looks=4),
+        arms=list(ARMS),
+        seeds=[0, 1, 2],
+        seconds=480.0,
+        batch_size=64,
+        n=96,
+        samples=4,
+        looks=50,
+        join="",
+    )
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--arm", choices=ARMS, default="masks")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=480)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--n", type=int, default=96)
-    parser.add_argument("--out", type=pathlib.Path)
-    parser.add_argument("--quick", action="store_true", help="a few steps, to see that it runs")
-    parser.add_argument("--join", type=pathlib.Path)
-    a = parser.parse_args(argv)
+    a = settings(argv)
     if a.join:
-        return join(a.join)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(a.seed)
-    trained = model(a.arm).to(device)
-    steps = 3 if a.quick else int(a.seconds * rate(a.arm, a.batch, device))
-    print(sum(p.numel() for p in trained.parameters()), "parameters,", steps, "steps", flush=True)
-    batch, n, samples, looks = (4, 4, 2, 4) if a.quick else (a.batch, a.n, 4, 50)
-    how = dict(lr=1e-3, ema=0.9995 if steps > 5000 else 0.99, seed=a.seed)
-    run = fit(trained, clips, steps=steps, batch_size=batch, progress=False, **how)
-    facts = dict(batch=batch, parameters=sum(p.numel() for p in trained.parameters()))
-    facts |= record.facts(run)
-    rows = [dict(r, **facts) for r in marks(a.arm, run.ema, n, samples, looks, device)]
-    table = record.Table(a.out)
-    table.put(dict(arm=a.arm, seed=a.seed), rows)
-    record.tell(table.rows, "task", "way", "metric", "value", "low", "high")
-    if a.out and a.seed == 0:
-        from safetensors.torch import save_file
+        return join(pathlib.Path(a.join))
+    device, table = "cuda" if torch.cuda.is_available() else "cpu", record.Table(a.out)
+    for job in record.todo(record.jobs(arm=a.arms, seed=a.seeds), table):
+        steps = max(3, int(a.seconds * rate(job["arm"], a.batch_size, device) if a.seconds else 3))
+        how = dict(
+            steps=steps, batch_size=a.batch_size, lr=1e-3, ema=0.9995 if steps > 5000 else 0.99
+        )
+        run = record.train(lambda: model(job["arm"]).to(device), clips, job["seed"], **how)
+        facts = dict(batch=a.batch_size, parameters=sum(p.numel() for p in run.ema.parameters()))
+        found = list(marks(job["arm"], run.ema, a.n, a.samples, a.looks, device))
+        table.put(job, found, {**facts, **record.facts(run)})
+        record.tell(found, "task", "way", "metric", "value", "low", "high")
+        if a.out and job["seed"] == 0:
+            save_half(run.ema, a.out.with_name(f"masks_long_{job['arm']}.safetensors"))
 
-        half = {k: v.half().cpu().contiguous() for k, v in run.ema.state_dict().items()}
-        save_file(half, a.out.with_name(f"masks_long_{a.arm}.safetensors"))
+
+def save_half(model, path):
+    "The weights in half precision."
+    from safetensors.torch import save_file
+
+    save_file({k: v.half().cpu().contiguous() for k, v in model.state_dict().items()}, path)
 
 
 if __name__ == "__main__":

@@ -145,6 +145,17 @@ class Table:
         return file.getvalue()
 
 
+def join(out, files, by):
+    "The rows of other tables, such as those of single jobs, put into the table `out`; `by`: the columns of a job."
+    table = Table(out)
+    for file in files:
+        found = {}
+        for row in Table(file).rows:
+            found.setdefault(tuple(row[k] for k in by), []).append(row)
+        for job, rows in found.items():
+            table.put(dict(zip(by, job)), rows)
+
+
 def _is_of(row, job):
     return all(row.get(k, "") == as_text(v) for k, v in job.items())
 
@@ -191,9 +202,14 @@ def _short(v):
 
 
 def train(make, clips, seed, **how):
-    "make() -> a fresh model with weights of this seed, and `fit` -> its Run; `ema` is the model."
+    """make() -> a fresh model with weights of this seed, and `fit` -> its Run; `ema` is the model.
+
+    A run that was stopped early (Ctrl-C, SIGTERM) ends the study: it must not be measured."""
     torch.manual_seed(seed)
-    return fit(make(), clips, seed=seed, progress=False, **how)
+    run = fit(make(), clips, seed=seed, progress=False, **how)
+    if run.step < run.steps:
+        raise SystemExit(f"stopped at step {run.step} of {run.steps}: nothing is written")
+    return run
 
 
 def curve(losses, window):

@@ -109,7 +109,7 @@ def main(argv=None):
     curve = record.beside(a.out, "_curve.csv")
     if a.jobs > 1:
         parts = score_jobs.spread(__file__, jobs, a, dict(q="q", seed="seeds"))
-        score_jobs.join(curve, sorted(parts.glob("*_curve.csv")))
+        record.join(curve, sorted(parts.glob("*_curve.csv")), ("q", "seed"))
     table, curves = record.Table(a.out), record.Table(curve)
     how = dict(steps=a.steps, batch_size=a.batch_size, lr=a.lr)
     for job in record.todo(jobs, table):

@@ -1,12 +1,9 @@
 """score: one process a job, and one table of their tables.
 
 A study says `spread(__file__, jobs, a)` when it is called with --jobs N: N of its jobs then run at a time, each in a process
-of one thread with a table of its own in a folder beside the study's table. Killed and started again, finished jobs are kept.
-
-    python nbs/studies/score_jobs.py TABLE.csv PART.csv PART.csv ...    the rows of the parts, put into the table"""
+of one thread with a table of its own in a folder beside the study's table. Killed and started again, finished jobs are kept."""
 
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -14,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import record
 
-from vidiffedu.safety import write_atomically
 from vidiffedu.train import save_weights
 
 
@@ -38,7 +34,7 @@ def spread(script, jobs, a, keys):
 
     with ThreadPoolExecutor(a.jobs) as pool:
         list(pool.map(run, left, files))
-    join(a.out, files)
+    record.join(a.out, files, keys)
     if a.full:
         for file in parts.glob("*.safetensors"):
             shutil.copy(file, record.CHECKPOINTS)
@@ -50,16 +46,3 @@ def keep(a, model, name):
     record.for_lessons(a, model, name)
     if not a.full and a.out is not None and a.out.parent.name.endswith("_parts"):
         save_weights(model, a.out.parent / f"{name}.safetensors")
-
-
-def join(out, files):
-    "All rows of the tables, those of `out` first."
-    table, filled = record.Table(out), lambda row: {k: v for k, v in row.items() if v}
-    for file in files:
-        there = list(map(filled, table.rows))
-        table.rows += [row for row in record.Table(file).rows if filled(row) not in there]
-    write_atomically(out, table.text())
-
-
-if __name__ == "__main__":
-    join(*(lambda out, *files: (out, files))(*map(pathlib.Path, sys.argv[1:])))

@@ -151,7 +151,7 @@ def main(argv=None):
     table, curves = record.Table(a.out), record.Table(record.beside(a.out, "_curve.csv"))
     for job in record.todo(record.jobs(arm=["p0.2"], seed=a.seeds), table):
         how = dict(steps=a.steps, batch_size=a.batch_size, lr=a.lr, ema=0.995)
-        run = vt.finished(record.train(model_of, labelled, job["seed"], **how))
+        run = record.train(model_of, labelled, job["seed"], **how)
         curves.put(job, record.curve(run.losses, 50), record.provenance())
         vt.keep_weights(a, job, run.ema, "vector_classes")
         table.put(job, list(measure(a, run.ema)), record.facts(run))

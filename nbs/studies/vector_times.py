@@ -17,7 +17,6 @@ The arm `none` has the rivals without a network, and twenty sets of true clips (
 
 import functools
 import pathlib
-import time
 
 import record
 import torch
@@ -29,7 +28,7 @@ from vidiffedu.intervals import bootstrap_interval
 from vidiffedu.nets import JoinedUNet
 from vidiffedu.sample import ddim_step, ddpm_step
 from vidiffedu.times import grid
-from vidiffedu.train import Run, Trainee, save_weights, step_seed
+from vidiffedu.train import save_weights
 from vidiffedu.vector import FVDM, centre_of_light, guesses, nearest_leaf, straight
 
 PATH = wc.PATH
@@ -197,31 +196,13 @@ def measure(a, job, model):
 def train(a, job):
     how = dict(steps=a.steps, batch_size=a.batch_size, ema=0.995)
     if job["arm"].startswith("steady"):
-        return steady(ARMS[job["arm"]], wc.leaves, job["seed"], lr=1e-3, **how)
-    return finished(record.train(ARMS[job["arm"]], wc.leaves, job["seed"], lr=a.lr, **how))
+        how |= dict(lr=1e-3, warmup=0, schedule=constant)
+    return record.train(ARMS[job["arm"]], wc.leaves, job["seed"], **{"lr": a.lr, **how})
 
 
-def finished(run):
-    "The run itself; a run that was stopped early must not be measured."
-    if run.step < run.steps:
-        raise SystemExit(f"stopped at step {run.step} of {run.steps}: nothing is written")
-    return run
-
-
-def steady(make, clips, seed, steps, batch_size, lr, ema):
-    "As `record.train`, with a learning rate that never changes."
-    torch.manual_seed(seed)
-    trainee, losses, start = Trainee(make(), lr, 0.0, "no"), [], time.perf_counter()
-    for step in range(steps):
-        g = seeded(step_seed(seed, step))
-        trainee.optimizer.zero_grad()
-        loss = trainee.model.loss(clips(batch_size, g), generator=g)
-        loss.backward()
-        trainee.update(lr, clip_norm=1.0, ema=ema)
-        losses.append(float(loss.detach()))
-    took = time.perf_counter() - start
-    pace = steps / took
-    return Run(trainee.averaged(), torch.tensor(losses), steps, steps, took, pace, 1)
+def constant(step, steps, warmup):
+    "A schedule of `fit`: the rate never changes."
+    return 1.0
 
 
 def keep_weights(a, job, model, name):
@@ -234,11 +215,9 @@ def join(a, name="vector_times"):
     "Tables of single jobs (NAME.csv, NAME_curve.csv in the folder `join`) into the study's own."
     files = sorted(pathlib.Path(a.join).glob(f"{name}*.csv"))
     curves = [p for p in files if p.stem.endswith("_curve")]
-    for paths, out in (([p for p in files if p not in curves], a.out), (curves, _curve(a.out))):
-        table = record.Table(out)
-        for path in paths:
-            for job, rows in by_job(record.Table(path).rows).items():
-                table.put(dict(job), rows)
+    by = ("arm", "seed")
+    record.join(a.out, [p for p in files if p not in curves], by)
+    record.join(record.beside(a.out, "_curve.csv"), curves, by)
     if name == "vector_times":
         to_whole_clips(record.Table(a.out))
 
@@ -256,22 +235,11 @@ def to_whole_clips(table, path=record.HERE / "whole_clips.csv"):
         whole.put(job, rows + old)
 
 
-def by_job(rows):
-    found = {}
-    for r in rows:
-        found.setdefault((("arm", r["arm"]), ("seed", r["seed"])), []).append(r)
-    return found
-
-
-def _curve(path):
-    return record.beside(path, "_curve.csv")
-
-
 def main(argv=None):
     a = settings(argv)
     if a.join:
         return join(a)
-    table, curves = record.Table(a.out), record.Table(_curve(a.out))
+    table, curves = record.Table(a.out), record.Table(record.beside(a.out, "_curve.csv"))
     jobs = record.jobs(arm=[arm for arm in a.arms if arm in ARMS], seed=a.seeds)
     jobs = [dict(arm="none", seed=0)] * ("none" in a.arms) + jobs
     for job in record.todo(jobs, table):
