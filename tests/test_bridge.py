@@ -4,7 +4,9 @@ As in test_whole_clips: the exact Gaussian denoiser is affine and so are the sam
 Run on zeros and on every unit vector, its mean and covariance are known without sampling; what remains is the error of the steps and of the start."""
 
 import importlib
+import json
 import math
+import re
 import sys
 from functools import partial
 from inspect import signature
@@ -664,6 +666,20 @@ def test_every_sampler_keeps_to_its_budget_and_starts_where_it_says(study, arm):
         else:
             assert abs(float(model.path.sigma(first)) / top - 1) < 1e-6
             assert times[0] == times[1]  # the first estimate, and the start around it
+
+
+def test_every_interval_in_the_pages_text_stands_in_an_output():
+    "3.14 (1.77 to 5.55), (5.75, 1.01 to 33) or 0.615 ± 0.073: a table that has changed is told from its text."
+    cells = json.loads((STUDIES.parent / "11_bridge.ipynb").read_text(encoding="utf-8"))["cells"]
+    outputs = [o for c in cells if c["cell_type"] == "code" for o in c["outputs"]]
+    printed = "\n".join("".join(o.get("text", "")) for o in outputs)
+    text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    number = r"(\d*\.?\d+)"
+    found = re.findall(rf"{number} \({number} to {number}\)", text)
+    found += re.findall(rf"\({number}, {number} to {number}\)", text)
+    said = [f"{mean} ({low} to {high})" for mean, low, high in found]
+    said += re.findall(r"\d*\.\d+ ± \d*\.\d+", text)
+    assert len(said) > 10 and [v for v in said if v not in printed] == []
 
 
 def test_parts_are_joined_in_the_order_of_the_plan(study, tmp_path, capsys):

@@ -465,11 +465,11 @@ class Plain(Method):
         self.seen = []
 
     def denoise(self, x_t, t, y):
+        self.seen.append((len(x_t), self.training, t))
         return 0 * x_t
 
     def future(self, past, n_frames, steps=None, generator=None, progress=False, add=0.0):
-        self.seen.append((len(past), self.training, steps))
-        first = self.denoise(past[:, -1:], None, None)
+        first = self.denoise(past[:, -1:], steps, None)
         return extend(lambda x: first + x[:, -1:] + 1, past, n_frames) + add
 
 

@@ -351,8 +351,45 @@ def test_numbers_and_arrays_of_every_kind():
     assert float(crps(X8, 7)) == float(crps(X8, torch.tensor(7, dtype=torch.uint8)))
     for bad in (7.5, -1, 256):
         assert f"target: got {bad}, expected a whole number" in complaint(crps, X8, bad)
-    for bad in (X.astype(int), X.astype(object), X.astype(np.longdouble), X > 0, X.tolist(), None):
+    wider = [np.longdouble] if np.dtype(np.longdouble).itemsize > 8 else []  # of some machines
+    others = [X.astype(kind) for kind in (int, object, complex, *wider)]
+    for bad in (*others, X > 0, X.tolist(), None):
         assert "samples: got" in complaint(crps, bad, x)
+    for number in (np.float32(0.5), np.longdouble(0.5), np.float64(0.5)):
+        assert float(crps(draw(6), number)) == float(crps(draw(6), 0.5))
+    for whole in (7.0, np.int64(7), np.float32(7)):
+        assert float(crps(X8, whole)) == float(crps(X8, 7))
+    for score in (crps, energy_score, rank_histogram, spread_skill):
+        for bad in (True, np.bool_(True), 1j, np.complex64(1), "1", None, [1.0]):
+            assert "target: got a" in complaint(score, X8, bad)
+            assert "target: got a" in complaint(score, draw(6), bad)
+    for bad in (True, 1j, np.complex64(1), None):
+        assert "mu: got a" in complaint(crps_gaussian, bad, 1.0, 0.0)
+    assert "expected uint8 or floating point of at most 64 bits" in complaint(crps, X > 0, x)
+
+
+def test_bytes_and_a_grey_level_are_reckoned_as_numbers():
+    "Samples 0, 1, 2 in bytes and the target as a number: nothing wraps around at 0 or 255."
+    X8 = torch.tensor([0, 1, 2, 255], dtype=torch.uint8)
+    for level in (0, 1, 254, 255):
+        want = definition(X8.double()[:, None], torch.tensor([float(level)], dtype=torch.float64))
+        assert float(crps(X8, level)) == pytest.approx(float(want), rel=1e-6)
+        assert float(
+            energy_score(X8[:, None], torch.tensor([level], dtype=torch.uint8), batch=0)
+        ) == (pytest.approx(float(want), rel=1e-6))
+    for outside in (-1, 256, 1.5, -0.5, math.nan, math.inf):
+        for score in (crps, energy_score, rank_histogram, spread_skill):
+            assert "expected a whole number from 0 to 255" in complaint(score, X8, outside)
+
+
+@pytest.mark.parametrize("score", [crps, energy_score, rank_histogram, spread_skill])
+def test_the_order_of_bytes_of_a_file_does_not_matter(score):
+    X, x = draw(6, 40).numpy(), draw(40, seed=1).numpy()
+    want = np.array(score(X, x))
+    for kind in (">f8", "<f8"):
+        assert np.array_equal(np.array(score(X.astype(kind), x.astype(kind))), want)
+    near = np.array(score(X.astype(">f4"), x.astype(">f4")))
+    assert np.allclose(near, np.array(score(X.astype("f4"), x.astype("f4"))), rtol=0, atol=0)
 
 
 def test_one_line_says_what_is_wrong():

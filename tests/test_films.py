@@ -5,46 +5,19 @@ import io
 import os
 import struct
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 import torch
+from film_files import pictures, write, write_apart
 from PIL import Image
 
 from vidiffedu import films
 from vidiffedu.core import complaint
 from vidiffedu.films import Film, find_films, natural, on_black, runs, scan, turned
 from vidiffedu.video import CachedClips, VideoFolder, square
-
-
-def pictures(n, h=32, w=48):
-    "n frames that all differ: a texture that slides, its brightness rising."
-    g = np.random.default_rng(0)
-    ground = g.integers(0, 120, (h, w + n, 3), dtype=np.uint8)
-    ground = (ground.astype(int) + np.roll(ground, 1, 1) + np.roll(ground, 1, 0)) // 3
-    return [(ground[:, i : i + w] + 3 * i).clip(0, 255).astype(np.uint8) for i in range(n)]
-
-
-def write(
-    path, frames, codec="libx264", pix="yuv420p", fmt=None, rate=10, pts=None, tb=None, **options
-):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", format=fmt) as container:
-        stream = container.add_stream(codec, rate=rate, options=options)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = pix
-        if tb:
-            stream.codec_context.time_base = tb
-        for i, pixels in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            if pts is not None:
-                frame.pts, frame.time_base = pts[i], tb or Fraction(1, rate)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
 
 
 def sequential(path):
@@ -96,12 +69,17 @@ KINDS = {
     "refresh.mp4": X("keyint=12:intra-refresh=1:bframes=0"),
     "refresh.mkv": X("keyint=12:intra-refresh=1:bframes=0"),
     "pyramid.mp4": X("keyint=16:bframes=5:b-pyramid=normal:ref=4:scenecut=0"),
-    "hevc.mp4": dict(codec="libx265", **{"x265-params": "keyint=10:bframes=3:log-level=none"}),
+    "hevc.mp4": dict(
+        codec="libx265",
+        **{"x265-params": "keyint=10:bframes=3:log-level=none"},
+    ),
     "hevc_open.mp4": dict(
-        codec="libx265", **{"x265-params": "keyint=10:bframes=4:open-gop=1:log-level=none"}
+        codec="libx265",
+        **{"x265-params": "keyint=10:bframes=4:open-gop=1:log-level=none"},
     ),
     "hevc_open.mkv": dict(
-        codec="libx265", **{"x265-params": "keyint=10:bframes=4:open-gop=1:log-level=none"}
+        codec="libx265",
+        **{"x265-params": "keyint=10:bframes=4:open-gop=1:log-level=none"},
     ),
     "mpeg4.mp4": dict(codec="mpeg4", g="8", bf="2"),
     "mpeg4.avi": dict(codec="mpeg4", g="8", bf="2"),
@@ -125,6 +103,9 @@ KINDS = {
     "prores.mov": dict(codec="prores_ks", pix="yuv422p10le"),
     "png.mov": dict(codec="png", pix="rgb24"),
     "raw.avi": dict(codec="rawvideo", pix="yuv420p"),
+    "raw_bgr.avi": dict(codec="rawvideo", pix="bgr24"),  # rows from bottom to top
+    "ten_bits.mkv": dict(codec="ffv1", pix="yuv420p10le"),
+    "packed.mov": dict(codec="qtrle", pix="rgb24"),
     "raw.y4m": dict(codec="wrapped_avframe", fmt="yuv4mpegpipe"),
     "theora.ogv": dict(codec="libtheora", fmt="ogg", g="8"),
     "flv1.flv": dict(codec="flv", g="8"),
@@ -136,15 +117,11 @@ KINDS = {
 def test_every_start_of_every_kind_shows_what_a_plain_decode_shows(tmp_path, name):
     how = {"g": "10", **KINDS[name]} if "codec" not in KINDS[name] else KINDS[name]
     try:
-        # on a thread of its own: under root, SVT-AV1 gives the thread that calls it real-time priority,
-        # and nothing else would run beside the tests that follow
-        with ThreadPoolExecutor(1) as own:
-            own.submit(write, tmp_path / name, pictures(34), **how).result()
-    except (av.FFmpegError, ValueError, OSError) as error:
+        write_apart(tmp_path / name, 34, **how)
+    except OSError as error:
         pytest.skip(f"PyAV cannot write it here: {error}")
-    agree(tmp_path / name)
-    if hasattr(os, "sched_getscheduler"):
-        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    film = agree(tmp_path / name)
+    assert film.note == ""  # a whole film gets no remark
 
 
 @pytest.mark.parametrize("end", ["mp4", "mkv", "ts", "avi"])
@@ -198,6 +175,67 @@ def test_a_jump_is_made_and_is_checked(tmp_path, monkeypatch):
     assert np.array_equal(film.read([97])[0], shown[97]) and starts == [90]
     film.stamps = np.roll(film.stamps, 1)  # stamps that lie by one frame
     assert np.array_equal(film.read([55])[0], shown[55]) and starts[-1] == 0
+
+
+@pytest.mark.parametrize("pix", ["yuv444p", "yuv444p10le", "rgb24"])
+def test_the_checksum_sees_the_colour_and_the_end_of_a_row(pix):
+    "Two frames of one brightness, or that differ in the last column alone, are two frames."
+    frames = []
+    for k in range(3):
+        x = np.full((16, 40, 3), 100, np.uint8)
+        x[:, -1] += 40 * (k == 1)
+        frames.append(av.VideoFrame.from_ndarray(x, format="rgb24").reformat(format=pix))
+    if pix != "rgb24":  # the third has the first's luma and another colour
+        plane = frames[2].planes[1]
+        plane.update(bytes(plane.buffer_size))
+    sums = [films._checksum(frame) for frame in frames]
+    assert sums[0] != sums[1] and (sums[0] != sums[2]) == (pix != "rgb24")
+
+
+def test_a_film_that_was_broken_off_says_so(tmp_path):
+    "Half a download: the header says 10 s, and the frames end before."
+    for end in ("mkv", "avi"):
+        whole = write(tmp_path / f"a.{end}", pictures(100), g="10").read_bytes()
+        (tmp_path / f"a.{end}").write_bytes(whole[: len(whole) // 2])
+        note = scan(tmp_path / f"a.{end}").note
+        assert "the file says" in note or "ends after frame" in note, (end, note)
+    with pytest.warns(UserWarning, match="remarks on 2 films, see report"):
+        clips = VideoFolder(tmp_path, 4, 16)
+    assert clips.report().count("a.mkv: ") == 1
+
+
+def test_transparency_and_fields_that_are_not_read_are_named(tmp_path):
+    with av.open(str(tmp_path / "a.webm"), "w") as container:
+        stream = container.add_stream("libvpx-vp9", rate=10)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuva420p"
+        for _ in range(3):
+            shown = av.VideoFrame.from_ndarray(np.zeros((32, 32, 4), np.uint8), format="rgba")
+            container.mux(stream.encode(shown))
+        container.mux(stream.encode(None))
+    assert "transparency is not read" in scan(tmp_path / "a.webm").note
+    path = write(tmp_path / "b.mpg", pictures(5), codec="mpeg2video", rate=25, flags="+ildct+ilme")
+    with av.open(str(path)) as container:
+        marked = next(container.decode(video=0)).interlaced_frame
+    assert ("interlaced" in scan(path).note) == marked
+
+
+def test_frames_that_were_read_do_not_stay_in_memory(tmp_path):
+    "16 frames of a large film: one decoded frame at a time, without waiting for Python to tidy up."
+    import gc
+
+    film = scan(write(tmp_path / "a.mp4", pictures(16)))
+    alive = []
+    gc.collect()
+    gc.disable()
+    try:
+        film.read(
+            range(16),
+            lambda *_: alive.append(sum(type(o) is av.VideoFrame for o in gc.get_objects())),
+        )
+    finally:
+        gc.enable()
+    assert len(alive) == 16 and max(alive) <= 6, alive
 
 
 def test_a_file_that_was_changed_is_not_read_as_the_old_one(tmp_path):
@@ -291,6 +329,32 @@ def test_transparent_pixels_are_black_and_16_bits_are_scaled(tmp_path):
     assert scan(tmp_path, [tmp_path / "2.png"]).read([0])[0].max() == 0
 
 
+def test_numbers_that_a_picture_cannot_show_are_refused(tmp_path):
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "f.tif")
+    assert "floating-point numbers" in complaint(scan, tmp_path, [tmp_path / "f.tif"])
+    Image.fromarray(np.full((8, 8), 70000, np.int32)).save(tmp_path / "i.tif")
+    assert "numbers from 70000 to 70000" in complaint(scan, tmp_path, [tmp_path / "i.tif"])
+
+
+def test_the_pages_of_a_tif_are_frames(tmp_path):
+    "A stack of 16-bit pages, as microscopes write; smaller copies of one picture are no film."
+    pages = [np.full((16, 16), 257 * 20 * k, np.uint16) for k in range(6)]
+    first, *rest = [Image.fromarray(page) for page in pages]
+    first.save(tmp_path / "a.tif", save_all=True, append_images=rest)
+    first.save(tmp_path / "b.tif", save_all=True, append_images=[Image.fromarray(pages[0][:8, :8])])
+    assert [p.name for p, stills in find_films(tmp_path)[0] if not stills] == ["a.tif"]
+    (tmp_path / "b.tif").unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        clips = VideoFolder(tmp_path, 6, 16, channels=1)
+    shown = (clips[0].mean((1, 2, 3)) + 1) * 127.5
+    assert shown.round().tolist() == [0, 20, 40, 60, 80, 100]
+    with pytest.warns(UserWarning, match="need rate="), pytest.raises(FileNotFoundError):
+        VideoFolder(tmp_path, 2, 16, fps=5)
+    slow = VideoFolder(tmp_path, 3, 16, channels=1, fps=5, rate=10)
+    assert ((slow[0].mean((1, 2, 3)) + 1) * 127.5).round().tolist() == [0, 40, 80]
+
+
 @pytest.mark.parametrize("end", ["png", "webp", "apng", "gif"])
 def test_animations_are_films_with_their_own_times(tmp_path, end):
     shown = pictures(6)
@@ -340,6 +404,34 @@ def test_links_are_followed_once(tmp_path):
     ]
     assert found == ["link/a.mp4", "one.mp4"]
     assert len(VideoFolder(tmp_path / "root", 4, 8)) == 2
+
+
+def test_folders_that_cannot_be_listed_are_named(tmp_path, monkeypatch):
+    write(tmp_path / "a.mp4", pictures(5))
+    (tmp_path / "shut").mkdir()
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.warns(UserWarning, match="shut: a folder whose files cannot be listed"):
+        assert len(VideoFolder(tmp_path, 4, 8)) == 1
+
+
+def test_masks_beside_the_frames_are_another_film(tmp_path):
+    for k in range(5):
+        for end in ("jpg", "png"):
+            Image.fromarray(pictures(5)[k]).save(tmp_path / f"{k}.{end}")
+    found = [[p.name for p in stills] for _, stills in find_films(tmp_path)[0]]
+    assert sorted(found) == [[f"{k}.{end}" for k in range(5)] for end in ("jpg", "png")]
+
+
+def test_where_nothing_can_be_read_the_endings_are_named(tmp_path):
+    (tmp_path / "a.qtx").write_bytes(b"?")
+    assert "not looked at, by ending: 1 .qtx" in complaint(VideoFolder, tmp_path, 4, 8)
 
 
 @pytest.mark.parametrize(
@@ -401,6 +493,8 @@ def test_a_rate_is_kept_by_the_clock(tmp_path):
     assert clips._order(film).tolist() == [0, 3, 4, 5, 6] and len(clips) == 1
     shown = [square(film.read([k])[0], 1.0, 16, 3) for k in (0, 3, 4, 5, 6)]
     torch.testing.assert_close(clips[0], torch.stack(shown))
+    with pytest.warns(UserWarning, match="frames last 0.01 to 0.5 s; fps= samples by the clock"):
+        VideoFolder(tmp_path, 5, 16)
 
 
 def test_stills_have_no_rate_until_it_is_given(tmp_path):
@@ -442,7 +536,7 @@ def test_random_crops_flips_and_starts_come_from_the_generator(tmp_path):
 
 def test_a_split_is_by_film_and_stays(tmp_path):
     for k in range(10):
-        write(tmp_path / f"v_{'ab'[k % 2]}_{k}.mp4", pictures(12))
+        write(tmp_path / f"v_{'ab'[k % 2]}_{k}.mp4", pictures(12, 32 + 2 * k))
     clips = VideoFolder(tmp_path, 4, 8)
     train, test = clips.split(0.3)
     names = [{p for p, *_ in part.clips} for part in (train, test)]
@@ -454,6 +548,19 @@ def test_a_split_is_by_film_and_stays(tmp_path):
     one, other = clips.split(0.5, group=lambda path: path.name[:3])
     assert {p.name[:3] for p, *_ in one.clips}.isdisjoint({p.name[:3] for p, *_ in other.clips})
     assert complaint(clips.split, 1.0).startswith("share: got 1.0")
+
+
+def test_copies_and_links_of_a_film_stay_on_one_side(tmp_path):
+    for k in range(6):
+        write(tmp_path / f"{k}.mp4", pictures(12, 32 + 2 * k))
+    (tmp_path / "z.mp4").write_bytes((tmp_path / "0.mp4").read_bytes())
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "3.mp4")
+    clips = VideoFolder(tmp_path, 4, 8)
+    for seed in range(8):
+        train, test = ({p.name for p, *_ in part.clips} for part in clips.split(0.4, seed))
+        assert not train & test and len(train | test) == 8
+        for pair in ({"0.mp4", "z.mp4"}, {"3.mp4", "link.mp4"}):
+            assert pair <= train or pair <= test
 
 
 def test_the_index_is_made_once_and_checked(tmp_path, monkeypatch):
@@ -480,6 +587,10 @@ def test_the_index_is_made_once_and_checked(tmp_path, monkeypatch):
     assert len(VideoFolder(tmp_path / "in", 4, 8, index=index)) == 3 + 4 + 3 and scanned == [
         "1.mp4"
     ]
+    monkeypatch.setattr(video, "_version", lambda: "of another PyAV")
+    scanned.clear()
+    VideoFolder(tmp_path / "in", 4, 8, index=index)
+    assert len(scanned) == 3
     whole = index.read_bytes()
     for broken in (b"not an index", whole[: len(whole) // 2], b"PK" + whole[2:40]):
         index.write_bytes(broken)
@@ -505,8 +616,53 @@ def test_kept_clips_are_the_clips(tmp_path):
     seen = {bool((mirrored[0] - clips[0]).abs().max() < 1.01 / 255) for _ in range(20)}
     assert seen == {True, False}  # drawn when a clip is asked for, not when it is kept
     assert ((mirrored.kept[:] / 127.5 - 1) - torch.stack(list(clips)).numpy()).max() < 1.01 / 255
+    CachedClips(clips, tmp_path / "kept.npy")
+    write(tmp_path / "in" / "a.mp4", pictures(30)[::-1])  # another film of the same name
+    clips = VideoFolder(tmp_path / "in", 4, 16)
+    kept = CachedClips(clips, tmp_path / "kept.npy")
+    assert all((kept[i] - clips[i]).abs().max() < 1.01 / 255 for i in range(len(clips)))
+    (tmp_path / "kept.npy").unlink()
+    assert len(CachedClips(clips, tmp_path / "kept.npy")[0]) == 4
     moving = VideoFolder(tmp_path / "in", 4, 8, crop="random")
     assert complaint(CachedClips, moving, tmp_path / "x.npy").startswith("films: got random")
+
+
+def test_kept_clips_are_never_those_of_a_run_that_was_killed(tmp_path, monkeypatch):
+    "Killed after the new clips and before their card: the old card must not vouch for them."
+    from vidiffedu import video
+
+    write(tmp_path / "in" / "a.mp4", pictures(30))
+    one, other = (VideoFolder(tmp_path / "in", 4, 16, hop=hop) for hop in (26, 4))
+    one.clips, other.clips = one.clips[:1], other.clips[1:2]
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    CachedClips(one, tmp_path / "kept.npy")
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(video, "write_atomically", killed)
+        CachedClips(other, tmp_path / "kept.npy")
+    assert (CachedClips(one, tmp_path / "kept.npy")[0] - one[0]).abs().max() < 1.01 / 255
+
+
+def test_a_film_that_breaks_while_clips_are_kept_is_named(tmp_path):
+    write(tmp_path / "in" / "a.mp4", pictures(30))
+    clips = VideoFolder(tmp_path / "in", 4, 16)
+    (tmp_path / "in" / "a.mp4").write_bytes(b"gone bad")
+    with pytest.raises(RuntimeError, match="films: got .*a.mp4"):
+        CachedClips(clips, tmp_path / "kept.npy")
+    assert {p.name for p in tmp_path.iterdir()} <= {"in", "kept.npy.lock"}
+
+
+def test_without_a_place_for_the_lock_films_are_read(tmp_path, monkeypatch):
+    import filelock
+
+    def refuse(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    write(tmp_path / "in" / "a.mp4", pictures(6))
+    assert len(VideoFolder(tmp_path / "in", 4, 8, index=tmp_path / "index.npz")) == 1
 
 
 def test_a_film_is_small_and_names_what_it_cannot_give(tmp_path):
@@ -538,6 +694,15 @@ def test_what_a_player_saves_is_read_back(tmp_path):
     torch.testing.assert_close(
         VideoFolder(tmp_path, 9, 24, channels=1)[0], clip[:, :1], atol=0.02, rtol=0
     )
+    still = torch.cat([clip[:3], clip[2:3], clip[2:3], clip[3:]])  # a frame that comes three times
+    for shades, off in ((still[:, :1], 0.02), (still, 0.5)):  # colours are put into 256
+        save_clip(tmp_path / "a.gif", shades, scale=1, fps=8)
+        film = scan(tmp_path / "a.gif")
+        assert len(film) == 11 and np.allclose(film.times, np.arange(11) / 8, atol=0.0051)
+        shown = VideoFolder(tmp_path, 11, 24, channels=shades.shape[1])[0]
+        torch.testing.assert_close(shown, shades, atol=off, rtol=0)
+        assert torch.equal(shown[2], shown[3]) and torch.equal(shown[2], shown[4])
+    assert complaint(save_clip, tmp_path / "b.gif", clip, fps=60).startswith("fps: got 60")
     (tmp_path / "a.gif").unlink()
     save_clip(tmp_path / "a.mp4", clip, scale=1)
     assert (VideoFolder(tmp_path, 9, 24)[0] - clip).square().mean() < 0.02

@@ -24,6 +24,7 @@ from vidiffedu.likeness import (
     judge_forecast,
     load_i3d,
     load_lpips,
+    load_scripted,
     lpips_distance,
     psnr,
     ssim,
@@ -538,3 +539,136 @@ def test_one_line_says_what_is_wrong():
     assert "cov1: got shape" in complaint(frechet_distance, m, eye, m, eye)
     assert "mu2: got shape" in complaint(frechet_distance, m[:3], eye, m[:2], eye[:2, :2])
     assert "cov2: got NaN" in complaint(frechet_distance, m[:3], eye, m[:3], eye * math.nan)
+
+
+# ---------------------------------------------------------------- programs, on one's word only
+
+
+@pytest.fixture(scope="module")
+def scripted(tmp_path_factory):
+    "A TorchScript file of FVD's kind of call; it leaves a mark where it is loaded."
+    folder = tmp_path_factory.mktemp("scripted")
+    mark = folder / "mark.pt"
+
+    class Blank(nn.Module):  # of its own: a scripted class takes a method once
+        pass
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        program = torch.jit.script(Blank())
+        program.define(f"""
+def __getstate__(self) -> bool:
+    return self.training
+def __setstate__(self, state: bool) -> None:
+    self.training = state
+    torch.save(torch.ones(1), "{mark.as_posix()}")
+def forward(self, x: Tensor, rescale: bool, resize: bool, return_features: bool) -> Tensor:
+    flags = 4.0 * float(rescale) + 2.0 * float(resize) + float(return_features)
+    return torch.cat([x.flatten(1), torch.full((x.size(0), 1), flags)], 1)
+""")
+        program.save(str(folder / "network.pt"))
+    return folder / "network.pt", mark
+
+
+def test_a_program_is_loaded_on_ones_word_only(scripted, tmp_path):
+    file, mark = scripted
+    for trust in (False, None, 1, "yes"):
+        said = complaint(load_scripted, file, trust=trust)
+        assert "expected trust=True" in said and "program" in said and not mark.exists()
+    assert "TorchScript" in complaint(load_i3d, file) and not mark.exists()
+    assert "no file" in complaint(load_scripted, tmp_path / "absent.pt", trust=True)
+    torch.save({"w": torch.ones(2)}, tmp_path / "weights.pt")
+    assert "no TorchScript" in complaint(load_scripted, tmp_path / "weights.pt", trust=True)
+    (tmp_path / "junk.pt").write_bytes(b"junk")
+    assert "no TorchScript" in complaint(load_scripted, tmp_path / "junk.pt", trust=True)
+    assert "size: got 0" in complaint(load_scripted, file, trust=True, size=0)
+    load_scripted(file, trust=True)
+    assert mark.exists()  # so the refusals above were worth something
+
+
+def test_a_program_is_shown_colour_at_its_size_and_called_as_fvd_does(scripted):
+    file, _ = scripted
+    net = load_scripted(file, trust=True, size=6)
+    assert not net.training and not any(p.requires_grad for p in net.parameters())
+    clips = pixels(2, 3, 1, 12, 12)  # 12 -> 6: the mean of two neighbours, along both axes
+    found = video_features(clips, net)
+    small = F.avg_pool2d(clips.flatten(0, 1), 2).reshape(2, 1, 3, 6, 6)
+    assert_close(found[:, :-1], small.expand(-1, 3, -1, -1, -1).flatten(1))
+    assert (found[:, -1] == 1).all()  # not rescaled, not resized, features
+    how = dict(rescale=True, resize=True, return_features=False)
+    assert (load_scripted(file, trust=True, size=6, how=how)(clips)[:, -1] == 6).all()
+    colour = pixels(2, 3, 3, 12, 12, seed=1)
+    first = video_features(colour, net)[:, : 3 * 36].reshape(2, 3, 6, 6)
+    assert_close(first, F.avg_pool2d(colour[:, :, 0], 2))  # channels before frames
+    assert "clips: got 2 channels" in complaint(net, clips.expand(-1, -1, 2, -1, -1))
+
+
+# ---------------------------------------------------------------- arrays as people have them
+
+
+def test_laws_of_every_kind_of_numbers():
+    (m1, c1), (m2, c2) = (law(4, 4, 2 * k) for k in range(2))
+    want, plain = frechet_distance(m1, c1, m2, c2), [v.numpy() for v in (m1, c1, m2, c2)]
+    for kind in (">f8", np.longdouble, np.dtype(np.longdouble).newbyteorder(">")):
+        assert frechet_distance(*(v.astype(kind) for v in plain)) == pytest.approx(want, rel=1e-12)
+    assert frechet_distance(*(v.tolist() for v in plain)) == pytest.approx(want, rel=1e-12)
+    assert frechet_distance(*(v[::-1][::-1] for v in plain)) == pytest.approx(want, rel=1e-12)
+    turned = m1.numpy()[::-1], c1.numpy()[::-1, ::-1]  # negative strides
+    turned = [*turned, m2.numpy()[::-1], c2.numpy()[::-1, ::-1]]
+    assert frechet_distance(*turned) == pytest.approx(want, rel=1e-9)
+    assert frechet_distance([0, 0], [[1, 0], [0, 4]], [3, 0], [[4, 0], [0, 4]]) == 9 + 1
+    hidden = np.ma.masked_equal(np.zeros(4), 0)
+    assert "mu1: got a masked array" in complaint(frechet_distance, hidden, *plain[1:])
+    assert "cov2: got a masked" in complaint(
+        frechet_distance, *plain[:3], np.ma.masked_less(plain[3], 9)
+    )
+    for bad in ("0", None, [[1.0], 2.0], plain[0].astype(complex), m1 + 0j, np.array(["0"] * 4)):
+        said = complaint(frechet_distance, bad, *plain[1:])
+        assert "mu1: got" in said and "real numbers" in said
+
+
+def test_features_from_numpy_are_features():
+    real, fake = draw(30, 3), draw(40, 3, seed=1)
+    want = feature_distance(real, fake)
+    assert feature_distance(real.numpy(), fake.numpy().astype(">f8")) == pytest.approx(want)
+    hidden = np.ma.masked_less(fake.numpy(), 0)
+    assert "fake: got a masked array" in complaint(feature_distance, real, hidden)
+    assert "real: got a" in complaint(feature_distance, real + 0j, fake)
+    assert "net: got a str" in complaint(video_features, pixels(1, 2, 1, 8, 8), "i3d.pt")
+    grey = pixels(1, 2, 1, 32, 32)
+    assert "model: got a str" in complaint(lpips_distance, grey, grey, "alex")
+
+
+def test_pictures_come_as_floating_tensors():
+    x = pixels(1, 2, 1, 16, 16)
+    for mark in (psnr, ssim):
+        for bad in (x.numpy(), np.ma.masked_less(x.numpy(), 0), x.long(), x + 0j, None):
+            assert "x: got" in complaint(mark, bad, x)
+            assert "y: got" in complaint(mark, x, bad)
+        for bad in (True, "2", None, math.inf, (-1, 1)):
+            assert "range: got" in complaint(mark, x, x / 2, range=bad)
+        assert_close(mark(x, x / 2, range=np.float32(2)), mark(x, x / 2))
+
+
+def test_ssim_is_at_most_one_in_float32():
+    for level, scale in ((0.0, 1.0), (0.5, 0.5), (0.9, 0.002)):
+        x = level + scale * pixels(64, 8, 1, 11, 11, seed=3)  # rounding is plain in one window
+        assert float(ssim(x, x).max()) <= 1 and float(ssim(x, x).min()) > 1 - 1e-4
+
+
+@pytest.mark.parametrize("s", [1, 2, 5])
+def test_plain_crps_stands_beside_the_fair_one(s):
+    target, samples = pixels(3, 2, 1, 12, 12), pixels(s, 3, 2, 1, 12, 12, seed=1)
+    found = judge_forecast(samples, target)
+    assert found["crps_plain"] == pytest.approx(float(crps(samples, target).mean()), rel=1e-5)
+    assert found["crps"] == pytest.approx(float(crps(samples, target, fair=s > 1).mean()), rel=1e-5)
+
+
+def test_a_score_of_ones_own_has_a_name_of_its_own():
+    target, samples = pixels(3, 2, 1, 12, 12), pixels(2, 3, 2, 1, 12, 12, seed=1)
+    for name in ("crps", "crps_plain", "energy", "psnr", "frechet"):
+        assert f"{name}: got a score" in complaint(
+            judge_forecast, samples, target, **{name: lambda s, x: torch.zeros(3)}
+        )
+    found = judge_forecast(samples, target, five=lambda s, x: np.full(3, 5), six=lambda s, x: 6)
+    assert found["five"] == 5 and found["six"] == 6

@@ -1,7 +1,12 @@
 """masks: random masks. The law of the masks in training, what the network is told, and replacement, whose fault a perfect denoiser shows."""
 
+import importlib
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from vidiffedu import masks
 from vidiffedu.core import complaint, expand, seeded
@@ -219,3 +224,63 @@ def test_wrong_input():
 
 def test_what_moved_says_where():
     assert "moved from vidiffedu.masks to vidiffedu.crps" in complaint(getattr, masks, "judge_fill")
+
+
+# ---------------------------------------------------------------- the studies of the chapter
+
+STUDIES = Path(__file__).resolve().parents[1] / "nbs/studies"
+
+
+@pytest.fixture
+def study(monkeypatch):
+    "A study of the chapter by its name; it and what it imports are forgotten afterwards."
+    monkeypatch.syspath_prepend(str(STUDIES))
+    yield importlib.import_module
+    for name in (
+        "masks_long",
+        "masks_more",
+        "whole_clips",
+        "vector_long",
+        "vector_times",
+        "record",
+    ):
+        sys.modules.pop(name, None)
+
+
+def test_the_shipped_weights_denoise_sixteen_frames(study):
+    "They fit the network of the study, and their v-loss on new clips is far below 1, that of zeros."
+    long = study("masks_long")
+    model = long.model("masks").eval()
+    saved = load_file(STUDIES.parent / "checkpoints/masks_long.safetensors")
+    model.load_state_dict({k: v.float() for k, v in saved.items()})
+    with torch.no_grad():
+        loss = model.loss(long.drifting_leaf(6, 16, generator=seeded(3)), seeded(4))
+    assert loss < 0.2
+
+
+def test_the_rate_follows_the_clock(study):
+    factor = study("masks_long").factor
+    rise, hold, fall = [0.0, 0.01, 0.03], [0.05, 0.2, 0.4], [0.5, 0.7, 0.9, 1.0]
+    assert all(factor(a) < factor(b) for a, b in zip(rise, rise[1:]))
+    assert [factor(share) for share in hold] == pytest.approx([1, 1, 1])
+    assert all(factor(a) > factor(b) for a, b in zip(fall, fall[1:]))
+    assert factor(1.0) == pytest.approx(0, abs=1e-9) and factor(0.7) == pytest.approx(0.5)
+
+
+def test_conditioning_by_concatenation_shows_the_network_three_things(study):
+    "Noisy frames, known frames, the mask, each in its channel; known frames come out as given."
+    seen = []
+
+    def net(x, t, y):
+        seen.append((x, t))
+        return x + 5
+
+    x_t = torch.randn(2, 5, 1, 4, 4, generator=seeded(0))
+    t = torch.tensor([[0, 0, 0.6, 0.6, 0.6], [0.3, 0.3, 0.3, 0.3, 0]])
+    out = study("masks_more").Concat(net, PATH).denoise(x_t, t)
+    known = (t == 0)[:, :, None, None, None]
+    ((x, told),) = seen
+    assert torch.equal(told, torch.tensor([0.6, 0.3]))
+    assert torch.equal(x[:, :, :1] + x[:, :, 1:2], x_t)
+    assert not x[:, :, :1][known.expand_as(x_t)].any() and x[:, :, 2:].eq(known).all()
+    assert torch.equal(out, torch.where(known, x_t, x[:, :, :1] + 5))

@@ -2,16 +2,20 @@
 
 As in test_bridge: the exact Gaussian denoiser is affine and so is the sampler, hence a forecast is an affine function of the numbers drawn."""
 
+import importlib
+import sys
+
 import pytest
 import torch
 from torch.testing import assert_close
 from unit_noise import law
 
 from vidiffedu.core import complaint, seeded
+from vidiffedu.data import turning_leaf
 from vidiffedu.denoise import FromV
 from vidiffedu.oracle import GaussianClips, remember_past
 from vidiffedu.paths import VE, VP, Bridge, Cosine
-from vidiffedu.recurrent import rvd_networks
+from vidiffedu.recurrent import Forecaster, ResidualUNet, rvd_networks
 from vidiffedu.residual import RVD, persistence, residual_scale, teacher_forced
 from vidiffedu.sample import ddim_step
 from vidiffedu.times import grid, independent
@@ -478,6 +482,14 @@ def test_the_lessons_weights_load(name, request):
     assert 0.05 < float(model.scale) < 0.12
 
 
+def test_the_forks_weights_load(request):
+    file = request.config.rootpath / "nbs/checkpoints/residual_leaf.safetensors"
+    how = dict(mults=(1, 1), width=16, patch=2)
+    model = RVD(Forecaster(1, context=(1, 1), **how), ResidualUNet(1, **how))
+    assert 0.2 < float(load_weights(model, file).scale) < 2
+    assert file.stat().st_size < 2**20
+
+
 def test_a_wrapped_network(clips):
     "FromV(net, path) goes in as the network; where its v is 0, the estimate is a r_t."
     path = Cosine()
@@ -555,3 +567,109 @@ def test_a_forecast_of_another_shape_is_no_broadcast(clips):
 def test_names_that_moved_say_where():
     says = complaint(lambda: exec("from vidiffedu.residual import rvd_networks"))
     assert says == "rvd_networks: moved from vidiffedu.residual to vidiffedu.recurrent"
+
+
+# ---------------------------------------------------------------- the study's rivals and scores
+
+
+@pytest.fixture(scope="module")
+def arms(request):
+    "The study `residual_arms`, and beside it the rivals."
+    folder = str(request.config.rootpath / "nbs/studies")
+    sys.path.insert(0, folder)
+    yield importlib.import_module("residual_arms")
+    sys.path.remove(folder)
+    for name in ("residual_arms", "residual_rivals", "record"):
+        sys.modules.pop(name, None)
+
+
+def test_the_divergence_of_two_normal_laws(arms):
+    m1, s1, m0, s0 = torch.randn(4, 5, 3, generator=seeded(0))
+    pair = (torch.distributions.Normal(m, s.exp()) for m, s in ((m1, s1), (m0, s0)))
+    expected = torch.distributions.kl_divergence(*pair).sum(-1)
+    assert_close(arms.rivals.divergence(m1, s1, m0, s0), expected)
+
+
+def test_a_deterministic_rival_pays_the_squared_error_and_draws_its_forecast(arms, clips):
+    model = arms.rivals.Plain(doubled, arms.rivals.Nothing(), scale=0.3)
+    expected = (residuals_of_doubled(clips, 2) / 0.3).square().mean()
+    assert_close(model.loss(clips), expected)
+    x = model.forecast(clips[:, :2], 1, 2, steps=1)
+    assert_close(x, (0.5 * clips[:, :2].sum(1, keepdim=True)).expand(2, -1, -1, -1, -1, -1))
+    one = arms.rivals.Plain(doubled, lambda r_t, t, state: torch.ones_like(r_t), scale=0.3)
+    assert_close(one.forecast(clips[:, :2], 1, 1, steps=1)[0] - x[0], torch.full_like(x[0], 0.3))
+
+
+def test_a_latent_rival_learns_both_ends_and_draws_from_its_prior(arms):
+    torch.manual_seed(0)
+    few = arms.leaf_clips(6, seeded(0))
+    model = arms.latent(few)
+    model.loss(few, seeded(1)).backward()
+    for part in (model.prior, model.posterior):
+        assert part[-1].weight.grad.any()
+    for p in model.net.out[1].parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    draw = lambda seed: model.forecast(few[:, :2], 1, 2, steps=1, generator=seeded(seed))
+    x = draw(3)
+    assert torch.equal(x, draw(3)) and not torch.equal(x[0], x[1])
+    with torch.no_grad():  # a prior without spread: every draw is the same
+        model.prior[-1].weight.zero_(), model.prior[-1].bias.fill_(-100.0)
+    assert_close(*model.forecast(few[:, :2], 1, 2, steps=1, generator=seeded(3)))
+
+
+def test_how_far_a_frame_is_from_a_fork(arms):
+    "The two outcomes have misfit 0, halfway 1, a mean of .7 and .3: .09 of the distance, of .25."
+    probe = turning_leaf(3, future=2, generator=seeded(0))
+    straight, turned = probe.outcomes[:, 0], probe.outcomes[:, 2]
+    halfway, mean = (straight + turned) / 2, 0.7 * straight + 0.3 * turned
+    found = arms.rivals.fork_scores(torch.stack([straight, turned, halfway, mean]), probe)
+    assert_close(found["misfit"][:, 0], torch.tensor([0, 0, 1, 0.36]))
+    assert found["turn"][[0, 1, 3], 0].tolist() == [0, 1, 0]
+    which, misfit = arms.rivals.path_scores(probe.outcomes.transpose(0, 1), probe)
+    assert which[:, 0].tolist() == [0, 1, 2, 3] and not misfit.any()
+
+
+def test_the_dispersion_of_binomial_counts_is_one(arms):
+    hits = (torch.rand(10, 4000, generator=seeded(0)) < 0.3).float()
+    assert abs(arms.rivals.dispersion(hits, 0.3).mean() - 1) < 5 * (2 / 4000) ** 0.5
+    same = hits[:1].expand(10, -1)  # all ten alike: as if a past had one coin for all its draws
+    assert arms.rivals.dispersion(same, 0.3).mean() > 5
+
+
+def test_sharpness_and_features_of_the_truth_itself(arms):
+    truth = torch.rand(40, 4, 1, 16, 16, generator=seeded(0)) * 2 - 1
+    net, other = arms.RandomFeatures(dim=16), truth.flip(0)
+    assert_close(arms.rivals.sharpness(truth[None], truth), torch.ones(40))
+    assert_close(arms.rivals.sharpness(0.5 * truth[None], truth), torch.full((40,), 0.5))
+    assert not arms.rivals.feature_gap(truth[None], truth, net).any()
+    gap = arms.rivals.feature_gap(other[None], truth, net).mean()
+    assert 0.7 < float(gap) < 1.3  # of two truths that have nothing to do with each other
+
+
+def test_the_arms_are_as_their_names_say(arms):
+    "VD with more parameters, the scales, and every arm has a loss."
+    street = torch.rand(4, 8, 1, 16, 32, generator=seeded(0)) * 2 - 1
+    made = {name: make(street) for name, (make, _) in arms.ARMS.items()}
+    size = {name: arms.trained_weights(model) for name, model in made.items() if name != "latent"}
+    assert size["vd_matched"] < size["rvd"] < size["vd_weights"] < 1.3 * size["rvd"]
+    assert size["forecast"] < size["plain"] == size["rvd"]
+    still, frame = residual_scale(street), street.square().mean().sqrt()
+    for name, scale in dict(rvd=still, rvd_half=still / 2, rvd_2=2.0, vd=1, vd_time=frame).items():
+        assert_close(float(made[name].scale), float(scale))
+
+
+def test_the_study_runs_and_is_not_run_twice(arms, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "t.csv"
+    argv = ["--quick", "--arms", "law", "rvd", "--out", str(out)]
+    arms.main(argv)
+    text = out.read_text()
+    assert {"law", "rvd"} == {line.split(",")[1] for line in text.splitlines()[1:]}
+    monkeypatch.setattr(arms.record, "train", None)
+    arms.main(argv)
+    assert out.read_text() == text and "2 of 2 jobs are there already" in capsys.readouterr().out
+    monkeypatch.setattr(arms.record, "HERE", tmp_path)
+    (tmp_path / "parts").mkdir()
+    out.rename(tmp_path / "parts/residual_arms_x.csv")
+    joined = tmp_path / "residual_arms.csv"
+    arms.main(["--join", str(tmp_path / "parts"), "--out", str(joined)])
+    assert joined.read_text() == text

@@ -1,6 +1,8 @@
 "Files that are old or new and never half, signals that wait, names and settings that must agree."
 
 import signal
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -8,7 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from vidiffedu.backbones import load_i3d, load_lpips
+from vidiffedu.cli import new_folder, notebooks_folder
 from vidiffedu.core import complaint
+from vidiffedu.explore.score import leaf_models
+from vidiffedu.player import save_clip
 from vidiffedu.safety import (
     check_folder,
     check_same,
@@ -24,6 +30,7 @@ from vidiffedu.safety import (
     write_json,
     write_tensors,
 )
+from vidiffedu.train import load_weights, save_weights
 
 
 def test_a_file_is_the_old_one_until_it_is_complete(tmp_path):
@@ -166,3 +173,58 @@ def test_a_folder_at_home(tmp_path, monkeypatch):
     assert check_folder("~/runs/a", resume=False) == tmp_path / "runs/a"
     assert check_folder(None, resume=False) is None
     assert complaint(check_folder, None, resume=True).startswith("out: got None")
+
+
+def test_home_is_read_wherever_a_file_is_named(tmp_path, monkeypatch):
+    "No folder called ~ appears, and the home of nobody is one line."
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    model = nn.Linear(2, 3)
+    calls = {
+        "a.json": lambda path: write_json(path, 1),
+        "a": lambda path: write_atomically(path, b"1"),
+        "t": lambda path: write_tensors(path, dict(model.state_dict()), {}),
+        "w": lambda path: save_weights(model, path),
+        "g.gif": lambda path: save_clip(path, torch.zeros(2, 1, 8, 8)),
+        "demo": lambda path: new_folder(path),
+    }
+    for name, call in calls.items():
+        call(f"~/deep/{name}")
+        assert (tmp_path / "deep" / name).exists(), name
+    assert read_tensors("~/deep/t")[0].keys() == {"weight", "bias"}
+    load_weights(model, "~/deep/w")
+    leaf_models_of = tmp_path / "mine"
+    leaf_models_of.symlink_to(notebooks_folder() / "checkpoints")
+    assert sorted(leaf_models("~/mine")) == [0.5, 0.7, 0.9]
+    for load in (load_i3d, load_lpips):
+        assert str(tmp_path / "none.pt") in complaint(load, "~/none.pt")
+    for name in ("a.json", "a", "t", "w", "demo"):
+        for bad in ("~nobody-has-this-name/x", "", "a\0b"):
+            assert ": got " in complaint(calls[name], bad), (name, bad)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_shipped_networks_and_studies_are_found_from_anywhere(tmp_path):
+    "In a process of its own that starts in an empty folder."
+    code = (
+        "from vidiffedu.cli import notebooks_folder\n"
+        "from vidiffedu.explore.score import leaf_models\n"
+        "assert sorted(leaf_models()) == [0.5, 0.7, 0.9]\n"
+        "home = notebooks_folder()\n"
+        "assert list(home.glob('checkpoints/*.safetensors')) and list(home.glob('studies/*.csv'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_folder_that_has_no_name_of_its_own_gets_a_numbered_neighbour(tmp_path, monkeypatch):
+    for path in ("here", "here/below"):
+        (tmp_path / path).mkdir()
+    (tmp_path / "here" / "file").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    assert new_folder(".") == tmp_path / "here-2"
+    monkeypatch.chdir(tmp_path / "here" / "below")
+    assert new_folder("..") == tmp_path / "here-2"

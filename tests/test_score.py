@@ -584,6 +584,25 @@ def test_what_moving_leaves_reveal(study):
     assert torch.equal(out, was & ~now)
 
 
+def test_sharpness_falls_with_blur_and_rises_with_noise(study):
+    "A step of height H over w pixels has the sum H² / w a row; noise of σ adds 2 σ² a pair; a pair needs one pixel that is here."
+    leaves = study("score_leaves")
+    ramp = lambda w: ((torch.arange(16.0) - 8) / w).clamp(0, 1).expand(3, 1, 1, 16, 16)
+    here = torch.ones(3, 1, 1, 16, 16, dtype=torch.bool)
+    came = ramp(1)
+    assert leaves.contrast(came, here).tolist() == [16.0] * 3
+    for w in (1, 2, 4):
+        for value in leaves.sharpness(ramp(w), came, here):  # all clips alike: no interval
+            assert abs(value - 1 / w) < 1e-6
+    beside = here & (torch.arange(16) == 9)
+    assert leaves.contrast(came, beside).tolist() == [16.0] * 3
+    assert leaves.contrast(came, here & (torch.arange(16) == 10)).tolist() == [0.0] * 3
+    assert leaves.contrast(came.mT, beside.mT).tolist() == [16.0] * 3
+    rough = 0.1 * torch.randn(200, 1, 1, 16, 16, generator=seeded(0))
+    pairs, all_here = 2 * 16 * 15, torch.ones_like(rough, dtype=torch.bool)
+    assert abs(float(leaves.contrast(rough, all_here).mean()) / (pairs * 2 * 0.01) - 1) < 0.02
+
+
 def test_parts_are_joined_once(study, tmp_path):
     record = study("record")
     for name, text in dict(a="q,seed,v\n1,0,2\n", b="q,seed,w\n1,1,3\n").items():

@@ -1,6 +1,7 @@
 """Training runs that are killed, interrupted, split over processes and fed nonsense."""
 
 import contextlib
+import functools
 import json
 import math
 import os
@@ -258,6 +259,17 @@ def test_clips_of_any_float_train_in_the_models_dtype(dtype):
     assert seen == {torch.float32, torch.float64}
 
 
+@pytest.mark.parametrize("kind", [">f8", "<f8", ">f4", "<f4", ">f2", "<f2"])
+def test_arrays_of_any_float_and_byte_order_train(kind):
+    "A list of numpy clips, and one array, which is a dataset of its rows."
+    clips, losses = clips_of("tensor").half(), []
+    array = clips.numpy().astype(kind)
+    for source in (clips, array, list(array)):
+        torch.manual_seed(0)
+        losses.append(fit(Plain(), source, 3, batch_size=4, progress=False, threads=1).losses)
+    assert torch.equal(losses[0], losses[1]) and torch.equal(losses[0], losses[2])
+
+
 def test_a_compiled_net_saves_names_that_the_plain_one_reads(tmp_path):
     torch.manual_seed(0)
     model = Plain()
@@ -269,6 +281,43 @@ def test_a_compiled_net_saves_names_that_the_plain_one_reads(tmp_path):
     load_weights(model, tmp_path / "plain.safetensors")
     for a, b in zip(plain.parameters(), model.parameters()):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["a part", "the whole"])
+def test_compiled_and_plain_read_each_others_files(whole, tmp_path):
+    "Weights and checkpoints, both ways; the file names the plain class."
+
+    def new(compiled, seed, width=4):
+        torch.manual_seed(seed)
+        model = Net(width)
+        if compiled and whole:
+            return torch.compile(model, backend="eager")
+        if compiled:
+            model.net[0] = torch.compile(model.net[0], backend="eager")
+        return model
+
+    def state(model):
+        return {k.replace("_orig_mod.", ""): v.clone() for k, v in model.state_dict().items()}
+
+    for a, b in ((True, False), (False, True)):
+        out, file = tmp_path / f"run {a}", tmp_path / f"{a}.safetensors"
+        first = new(a, 0)
+        run = fit(first, world, 4, batch_size=4, out=out, progress=False, threads=1)
+        save_weights(run.ema, file)
+        want = state(run.ema)
+        for path in (file, out / "weights.safetensors"):
+            have = state(load_weights(new(b, 1), path))
+            assert have.keys() == want.keys() and not any("_orig_mod" in k for k in want)
+            assert all(torch.equal(have[k], want[k]) for k in want)
+            with safe_open(path, "pt") as f:
+                assert f.metadata()["model"] == "Net" and set(f.keys()) == set(want)
+        resumed = new(b, 2)
+        again = fit(resumed, world, 4, batch_size=4, out=out, resume=True, progress=False)
+        assert torch.equal(again.losses, run.losses)
+        last = state(first)
+        assert all(torch.equal(v, last[k]) for k, v in state(resumed).items())
+        line = complaint(load_weights, new(b, 0, width=5), file)
+        assert "(Net)" in line and "expected a Net" in line
 
 
 def test_an_accelerator_that_fit_does_not_serve_is_refused():
@@ -506,6 +555,10 @@ def one_line(error, text, call, *args, **kw):
 good = torch.zeros(4, 2, 1, 4, 4)
 
 
+def never(n, generator):
+    raise AssertionError("training began")
+
+
 def wrong_device(generator):
     raise RuntimeError("Expected a 'cpu' device type for generator but found 'cuda'")
 
@@ -522,6 +575,8 @@ def wrong_device(generator):
         ([], ValueError, "clips"),
         (lambda n, g: good * math.nan, ValueError, "at step 1"),
         (lambda n, g: good - 2, ValueError, "at step 1"),
+        (good.to(torch.float8_e4m3fn), TypeError, "clips"),
+        (good + 0j, TypeError, "clips"),
         (lambda n, g: good[0], ValueError, "clips"),
         (lambda n, g: "clip", TypeError, "clips"),
         (lambda n, g: torch.randn(n, generator=wrong_device(g)), ValueError, "generator.device"),
@@ -555,18 +610,59 @@ def test_bad_clips(clips, error, text):
         dict(steps="five"),
         dict(lr="small"),
         dict(threads=0),
+        dict(threads=100_000),
+        dict(threads=2**40),
         dict(workers=-1),
+        dict(seed=1.0),
+        dict(seed=None),
+        dict(steps=None),
+        dict(batch_size=None),
+        dict(workers=None),
+        dict(weight_decay=math.inf),
+        dict(range=3),
+        dict(range=(1,)),
+        dict(range=(1, -1)),
+        dict(range=("low", "high")),
+        dict(schedule=None),
+        dict(schedule=lambda step, steps, warmup: -1.0),
+        dict(schedule=lambda step, steps, warmup: math.nan if step == steps - 1 else 1.0),
+        dict(on_step=3),
+        dict(accelerator="cuda"),
+        dict(out=3),
+        dict(out=""),
+        dict(out="a\0b"),
+        dict(out="~nobody-has-this-name/runs"),
     ],
+    ids=str,
 )
 def test_bad_settings(option):
-    one_line(
-        (ValueError, TypeError),
-        next(iter(option)) + ":",
-        fit,
-        Net(),
-        good,
-        **{"steps": 5, "progress": False} | option,
-    )
+    "Refused before a clip is drawn or a file is written."
+    here, how = set(os.listdir()), {"steps": 5, "progress": False} | option
+    one_line((ValueError, TypeError), next(iter(option)) + ":", fit, Net(), never, **how)
+    assert set(os.listdir()) == here
+
+
+@pytest.mark.parametrize("seed", [2**32, 2**63, 2**64 - 1, 2**100])
+def test_any_whole_number_is_a_seed(seed, tmp_path):
+    found = [train("function", None, steps=3, seed=s)[1].losses for s in (seed, seed, seed - 1)]
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+
+
+def test_a_schedule_may_be_a_partial_or_an_object(tmp_path):
+    def slow(step, steps, warmup, factor):
+        return factor
+
+    class Slow:
+        def __call__(self, step, steps, warmup):
+            return 0.5
+
+    found = []
+    for i, schedule in enumerate((functools.partial(slow, factor=0.5), Slow())):
+        found.append(train("tensor", tmp_path / str(i), steps=3, schedule=schedule)[1].losses)
+    assert torch.equal(*found)
+    again = functools.partial(slow, factor=0.5)
+    train("tensor", tmp_path / "0", steps=3, schedule=again, resume=True)
+    one_line(ValueError, "schedule:", train, "tensor", tmp_path / "1", steps=3, resume=True)
 
 
 def test_bad_models(tmp_path):
@@ -595,18 +691,15 @@ def test_a_loss_that_is_nan_stops_the_run_before_it_is_saved(tmp_path):
     assert len(load_file(tmp_path / "checkpoint.safetensors")["losses"]) == 8
 
 
-def longer(out):
-    "The cosine is stretched over the whole run: a longer run differs from its first step on."
-    train("tensor", out, steps=9, resume=True)
-
-
 def test_nothing_is_overwritten(tmp_path):
     train("tensor", tmp_path, steps=4)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     assert sorted(before) == ["checkpoint.safetensors", "weights.safetensors"]
     one_line(ValueError, "resume=True", train, "tensor", tmp_path, steps=4)
     one_line(ValueError, "lr:", train, "tensor", tmp_path, steps=4, lr=0.5, resume=True)
-    one_line(ValueError, "steps: got 9, expected 4", longer, tmp_path)
+    one_line(
+        ValueError, "steps: got 3, expected 4", train, "tensor", tmp_path, steps=3, resume=True
+    )
     one_line(ValueError, "clips:", train, "function", tmp_path, steps=4, resume=True)
     one_line(ValueError, "another model", fit, Net(5), good, 4, out=tmp_path, resume=True)
     one_line(ValueError, "another model", fit, Plain(), good, 4, out=tmp_path, resume=True)
@@ -621,17 +714,13 @@ def test_a_checkpoint_says_under_which_settings_it_was_made(tmp_path):
     with safe_open(tmp_path / "checkpoint.safetensors", "pt") as f:
         run = json.loads(f.metadata()["run"])
     given = dict(steps=20, lr=0.5, batch_size=5, ema=0.9, seed=3, weight_decay=0.1)
-    chosen = dict(warmup=2, clip_norm=1.0, processes=1, precision="no")
+    chosen = dict(warmup=2, clip_norm=1.0, processes=1, precision="no", schedule="warmup_cosine")
     assert run["settings"] == given | chosen | dict(clips="tensor (13, 2, 1, 4, 4)")
     assert (run["step"], run["threads"]) == (20, 1)
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_training(tmp_path):
     (tmp_path / "file").write_text("")
-
-    def never(n, generator):
-        raise AssertionError("training began")
-
     for out in (tmp_path / "file", tmp_path / "file" / "below", "/proc/no"):
         one_line(ValueError, "out:", fit, Net(), never, 5, out=out)
 

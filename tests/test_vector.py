@@ -1,7 +1,11 @@
 """vector: a time for every frame. What training shows the network, how windows continue a film, and the rolling window against its exact law."""
 
+import csv
 import importlib
+import json
 import math
+import re
+import statistics
 import sys
 from functools import partial
 from pathlib import Path
@@ -191,6 +195,15 @@ def test_the_nearest_leaf_of_a_leaf_is_itself():
     numbers, near = nearest_leaf(x)
     assert (near - x).square().mean((1, 2, 3, 4)).max() < 1e-5
     assert (numbers[0] - torch.tensor([5.0, 4.5, 8.0, 8.5, 2.8])).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("grey", [-1.0, -3.0, 0.0, 1.0])
+def test_a_plain_clip_has_a_nearest_leaf_too(grey):
+    "A black one has a speck: what is left of it is less than one white pixel in a frame of 16 x 16"
+    x = torch.full((2, 5, 1, 16, 16), grey)
+    numbers, leaf = nearest_leaf(x)
+    assert numbers.isfinite().all() and leaf.isfinite().all() and (numbers[:, 4] > 0).all()
+    assert grey > -1 or (leaf + 1).square().mean() < 4 / 256
 
 
 def test_a_dim_leaf_is_as_far_as_its_light():
@@ -410,6 +423,20 @@ def test_energy_distance_of_two_normal_laws(study):
     assert abs(vt.energy_distance(x, y)) < 0.01
 
 
+def test_an_interval_over_trainings_and_clips(study):
+    "Student's t of two degrees of freedom has 97.5 % below 4.303; and clips add in squares"
+    vt = study("vector_times")
+    row = lambda v, half=0.0: dict(value=v, low=v - half, high=v + half, seed=str(v))
+    t = 4.303  # P(T < t) = 1/2 + t / (2 sqrt(2 + t²)) for two degrees of freedom
+    assert abs(0.5 + t / (2 * (2 + t * t) ** 0.5) - 0.975) < 1e-4
+    three = [row(v) for v in (1.0, 2.0, 3.0)]
+    assert vt.interval_of(three) == pytest.approx((2.0, t / 3**0.5))
+    assert vt.interval_of([row(2.0, 0.5)]) == pytest.approx((2.0, 0.5))
+    both = vt.interval_of([row(v, 0.5) for v in (1.0, 2.0, 3.0)])
+    assert both == pytest.approx((2.0, math.hypot(t / 3**0.5, 0.5)))
+    assert vt.told([dict(value=2.0, low="", high="", seed="0")]) == "2.0000"
+
+
 def test_a_true_disk_is_no_misfit_and_two_half_ones_are(study):
     vl = study("vector_long")
     x = vl.disks(4, seeded(0), 8)
@@ -425,3 +452,77 @@ def test_the_class_of_a_true_sprite_is_found(study):
     assert (found == kind).float().mean() > 0.95 and off.mean() < 1e-3
     label = vc.label_frames(torch.tensor([1, vc.KINDS]))
     assert label[0, 1].min() == 1 and label.sum() == (2 - 8) * 256
+
+
+# ---------------------------------------------------------------- what the page says
+
+NBS = Path(__file__).resolve().parents[1] / "nbs"
+SAME = {"scalar": "x0", "ptss0.2": "x0.2", "ptss1": "x1"}  # arms of whole_clips.csv
+STUDENT = {1: 0.0, 2: 12.71, 3: 4.303}
+GUESSES = ("average clip", "nearest known frame", "mean of the known frames")
+SAID = re.compile(r"([\d.]+)(?: \(([\d.]+) to ([\d.]+)\)| ± ([\d.]+))")
+
+
+def measured():
+    "Rows of vector_times.csv, and of whole_clips.csv where a training is missing there."
+    read = lambda name: list(csv.DictReader(open(NBS / f"studies/{name}.csv", encoding="utf-8")))
+    rows = read("vector_times")
+    have = {(r["arm"], r["seed"]) for r in rows}
+    for r in read("whole_clips"):
+        name, _, way = r["arm"].partition("+")
+        arm = SAME.get(name)
+        if arm and (arm, r["seed"]) not in have and r["metric"] == "mse":
+            rows.append(dict(r, arm=arm, way="replaced" if way else "held"))
+    return [dict(r, value=float(r["value"])) for r in rows]
+
+
+def half_width(row):
+    return (float(row["high"]) - float(row["low"])) / 2
+
+
+def relative(rows):
+    "Half the interval over clips, over the value"
+    return statistics.fmean(half_width(r) / r["value"] for r in rows)
+
+
+def half_of(values, clips):
+    n = len(values)
+    seeds = STUDENT[n] * statistics.stdev(values) / n**0.5 if n > 1 else 0.0
+    return math.hypot(seeds, clips)
+
+
+def verdict():
+    "The rows of the table on the first screen: name -> cells"
+    cells = json.loads((NBS / "12_vector.ipynb").read_text(encoding="utf-8"))["cells"]
+    text = next(s for s in ("".join(c["source"]) for c in cells) if "**Our verdict**" in s)
+    lines = text.split("**Our verdict**")[1].splitlines()
+    rows = [[v.strip() for v in s.strip("|").split("|")] for s in lines if s.startswith("|")]
+    return {row[0]: row[1:] for row in rows[2:]}
+
+
+def assert_said(word, *numbers):
+    "Each number in `word` is the rounded one of `numbers`."
+    for text, number in zip((v for v in SAID.match(word).groups() if v), numbers, strict=True):
+        unit = 10.0 ** -len(text.partition(".")[2])
+        assert abs(float(text) - number) < 0.51 * unit, (word, numbers)
+
+
+@pytest.mark.parametrize("arm", SAME.values())
+def test_the_verdict_is_what_the_tables_say(arm):
+    rows, column = measured(), list(SAME.values()).index(arm)
+    of = lambda **want: [r for r in rows if all(r[k] == v for k, v in want.items())]
+    tasks = {"gap between two ends": "infill", "every other frame": "upsample"}
+    for name, task in {**tasks, "prediction from two frames": "predict"}.items():
+        guess = min(
+            (of(arm="none", task=task, way=w)[0] for w in GUESSES), key=lambda r: r["value"]
+        )
+        mine = of(arm=arm, task=task, way="held", metric="mse")
+        logs = [math.log(guess["value"] / r["value"]) for r in mine]
+        half = half_of(logs, math.hypot(relative([guess]), relative(mine)))
+        mean = statistics.fmean(logs)
+        assert_said(verdict()[name][column], *(math.exp(mean + h) for h in (0, -half, half)))
+    mine = of(arm=arm, task="generate", way="heun25", metric="misfit")
+    values = [r["value"] for r in mine]
+    mean, clips = statistics.fmean(values), statistics.fmean(map(half_width, mine))
+    half = half_of(values, clips)
+    assert_said(verdict()["misfit of generated clips"][column], mean, half)

@@ -28,7 +28,7 @@ def _read_weights(file):
             return dict(torch.load(file, map_location="cpu", weights_only=True))
     except Exception as error:  # whatever the reader dislikes
         why = f"no plain weights ({type(error).__name__})"
-        expected = "tensors only; TorchScript is refused"
+        expected = "tensors only; TorchScript: vidiffedu.likeness.load_scripted"
         raise ValueError(f"file: got {file} with {why}, expected {expected}") from None
 
 
@@ -67,7 +67,8 @@ def load_lpips(
     if backbone is None:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         backbone = next(iter(sorted(folder.glob(f"{known[net]}-*.pth"))), folder / "none")
-    if not pnet_rand and not Path(backbone).is_file():
+    backbone = Path(backbone).expanduser()
+    if not pnet_rand and not backbone.is_file():
         raise FileNotFoundError(
             f"backbone: got {backbone}, which is no file, expected torchvision's {known[net]} "
             f"weights (.pth); download them from download.pytorch.org/models"
@@ -184,7 +185,8 @@ def load_i3d(
     file,  # weights with the names of pytorch-i3d: .safetensors, or .pt of tensors only
 ):  # the network, frozen, in evaluation mode
     "I3D with your weights. The file is read as data, never run."
-    if not Path(file).is_file():
+    file = Path(file).expanduser()
+    if not file.is_file():
         raise FileNotFoundError(
             f"file: got {file}, which is no file, expected I3D's Kinetics-400 weights, "
             f"which FVD needs: rgb_imagenet.pt of pytorch-i3d"

@@ -35,6 +35,16 @@ def notebooks_folder():
     )
 
 
+def _named(path, name):
+    "A path with `~` read as the home folder; one line for what names nothing."
+    try:
+        if os.fspath(path) and "\0" not in os.fspath(path):
+            return Path(path).expanduser()
+    except RuntimeError:  # the home of nobody
+        pass
+    raise ValueError(f"{name}: got {path!r}, expected the name of a folder")
+
+
 def lesson_files(folder):
     "Paths in `folder` of all that a reader needs: nothing hidden, generated or the site's."
     for path in sorted(Path(folder).rglob("*")):
@@ -163,7 +173,7 @@ def lab(args):
             'jupyterlab: got none, expected it installed: pip install "vidiffedu[lab]" '
             "(--copy-only works without)"
         )
-    folder = Path(args.folder).expanduser()
+    folder = _named(args.folder, "DIR")
     print(told(copy_notebooks(notebooks_folder(), folder), folder), flush=True)
     if args.copy_only:
         return 0
@@ -172,8 +182,8 @@ def lab(args):
 # %% ../nbs/27_cli.ipynb #0b6a9afa
 def new_folder(path):
     "An empty folder, made and tried: `path`, or `path-2`, `path-3`, ... when something is there."
-    path = Path(path).expanduser()
-    folder, number = path, 1
+    folder, number = _named(path, "--out"), 1
+    path = folder if folder.name.strip(".") else folder.resolve()  # ".." has no name to number
     try:
         while folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             number += 1

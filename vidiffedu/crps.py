@@ -7,6 +7,7 @@ __all__ = ['in_float64', 'crps', 'crps_gaussian', 'rank_histogram', 'spread_skil
 
 # %% ../nbs/15_crps.ipynb #47fe435d
 import math
+from numbers import Real
 
 import numpy as np
 import torch
@@ -36,17 +37,18 @@ def _tensor(value, name, nan="refuse"):
         what = type(value).__name__
         raise TypeError(f"{name}: got a {what}, expected a torch tensor or a numpy array")
     if value.dtype != torch.uint8 and not getattr(value.dtype, "is_floating_point", False):
-        raise TypeError(f"{name}: got {value.dtype}, expected uint8 or floating point")
+        expected = "uint8 or floating point of at most 64 bits"
+        raise TypeError(f"{name}: got {value.dtype}, expected {expected}")
     return value
 
 
 def _target(value, x, nan="refuse"):
     "The target as a tensor; a single number takes the kind of the samples x."
-    if not isinstance(value, (int, float, np.generic)):
+    if not isinstance(value, Real) or isinstance(value, bool):
         return _tensor(value, "target", nan)
     if x.dtype == torch.uint8 and value not in range(256):
         raise ValueError(f"target: got {value}, expected a whole number from 0 to 255, as samples")
-    return x.new_tensor(value)
+    return x.new_tensor(float(value))
 
 
 def _axis(dim, shape):
@@ -160,7 +162,7 @@ def _without_nan(found, x, y, fair):
     for s in there.unique().tolist():
         at = (there == s).nonzero()[:, 0]
         if s < len(x):
-            few, kept = s < 1 + fair, x[:, at].T
+            few, kept = s < (2 if fair else 1), x[:, at].T
             members = kept[~kept.isnan()].reshape(len(at), s).T
             score = math.nan if few else _crps(members, y[at], _divisor(s, fair))
             found[at] = torch.as_tensor(score, dtype=found.dtype)
@@ -169,7 +171,7 @@ def _without_nan(found, x, y, fair):
 # %% ../nbs/15_crps.ipynb #c25484d3
 def _number(value, name):
     "A number in float64 on the CPU; arrays and tensors as they are."
-    if isinstance(value, (int, float, np.generic)):
+    if isinstance(value, Real) and not isinstance(value, bool):
         return torch.tensor(float(value), dtype=torch.float64)
     return _tensor(value, name)
 

@@ -65,8 +65,8 @@ def _portions(order, pixels, most=2**18):
 
 def _paint(track, radius, grey, ground, size, shape=lambda rows, k: _disk):
     "Disks, or other shapes, along `track` (n f d 2) from back to front: (n f 1 size size)."
-    n, f, d, _ = track.shape
-    clips, count = track.new_empty(n, f, 1, size, size), (radius > 0).sum(1)
+    (n, f, d, _), radius = track.shape, radius.where(radius >= 0, -1.0)
+    clips, count = track.new_empty(n, f, 1, size, size), (radius >= 0).cumsum(1).argmax(1) + 1
     for rows in _portions(count.argsort(), f * size**2):
         image = repeat(ground[rows], "n -> n f h w", f=f, h=size, w=size)
         cpu = track.device.type == "cpu"  # a GPU is not made to wait for a number
@@ -103,9 +103,9 @@ def _check_ranges(lo=0.0, hi=math.inf, **pairs):
             raise ValueError(f"{name}: got {pair}, expected (least, most) within {lo:g} to {hi:g}")
 
 
-def _check_share(lo=0.0, **named):
+def _check_share(lo=0.0, none=False, **named):
     for name, share in named.items():
-        if share is not None and not lo <= share <= 1:
+        if not (none and share is None) and (share is None or not lo <= share <= 1):
             raise ValueError(f"{name}: got {share}, expected a number in [{lo:g}, 1]")
 
 # %% ../nbs/02_data.ipynb #6c6782f3
@@ -129,7 +129,7 @@ def scatter_leaves(
     _check_ranges(1, disks=disks)
     _check_ranges(-1, 1, grey=grey)
     check_whole(**{"disks[0]": disks[0], "disks[1]": disks[1]})
-    _check_share(q=q)
+    _check_share(none=True, q=q)
     draw, (least, d) = _draws(n, generator, device), disks
     velocity = _heading(draw(0, 2 * math.pi, d)) * draw(*speed, d)[..., None]
     halfway = draw(-0.5, size - 0.5, d, 2)

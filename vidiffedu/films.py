@@ -40,8 +40,12 @@ def picture(image):
     from PIL import ImageOps
 
     image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ValueError("floating-point numbers in it, expected 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits
-        grey = np.asarray(image).astype(np.int64).clip(0, 65535)
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError(f"numbers from {grey.min()} to {grey.max()} in it, expected 16 bits")
         return np.repeat(((grey + 128) // 257).astype(np.uint8)[..., None], 3, -1)
     if "A" in image.getbands() or "transparency" in image.info:
         return on_black(np.asarray(image.convert("RGBA")))
@@ -74,12 +78,16 @@ def _matrix(frame):
 
 
 def _checksum(frame):
-    "CRC-32 of a frame's first plane, without the padding at the ends of its rows."
-    plane, kind = frame.planes[0], frame.format
-    bits = kind.components[0].bits if len(frame.planes) > 1 else kind.padded_bits_per_pixel
-    row = min(plane.line_size, (plane.width * bits + 7) // 8 if bits > 8 else plane.width)
-    rows = np.frombuffer(plane, np.uint8)[: plane.height * plane.line_size]
-    return zlib.crc32(np.ascontiguousarray(rows.reshape(plane.height, -1)[:, :row]))
+    "CRC-32 of a frame's pixels, without the padding at the ends of its rows."
+    kind, several, total = frame.format, len(frame.planes) > 1, 0
+    bits = -(-kind.components[0].bits // 8) * 8 if several else kind.padded_bits_per_pixel
+    for k, plane in enumerate(frame.planes):
+        rows = np.frombuffer(plane, np.uint8)
+        if kind.name != "pal8" or k == 0:  # the second plane of pal8 is a palette
+            rows = rows[: plane.height * plane.line_size].reshape(plane.height, -1)
+            rows = rows[:, : (plane.width * bits + 7) // 8]
+        total = zlib.crc32(np.ascontiguousarray(rows), total)
+    return total
 
 # %% ../nbs/36_films.ipynb #0e07ab77
 _none = lambda kind: field(default_factory=lambda: np.zeros(0, kind))
@@ -94,7 +102,7 @@ class Film:
     sums: np.ndarray = _none(np.uint32)  # a checksum of each frame of a video file
     stamps: np.ndarray = _none(np.int64)  # rising time stamps; empty where the file's are no use
     keys: np.ndarray = _none(np.int64)  # numbers of the key frames
-    times: np.ndarray = _none(np.float64)  # seconds from the first frame; empty: unknown
+    times: np.ndarray = _none(np.float64)  # seconds from the first frame; empty or NaN: unknown
     note: str = ""  # what a reader of the report should know
 
     def __len__(self):
@@ -112,24 +120,40 @@ class Film:
         return [found[int(k)] for k in wanted]
 
 
-def scan(path, pictures=(), rate=None):
+def scan(path, pictures=()):
     "The `Film` of a video file or an animated picture, or of numbered `pictures` in a folder."
     path, pictures = Path(path), [Path(p) for p in pictures]
     if pictures:
-        times = np.arange(len(pictures)) / rate if rate else np.zeros(0)
-        film = Film(path, pictures, times=times)
+        film = Film(path, pictures)
         film.read([0])
         return film
+    if path.is_dir():
+        raise PermissionError("a folder whose files cannot be listed")
     return _scan_animation(path) if is_animated(path) else _scan_stream(path)
 
 # %% ../nbs/36_films.ipynb #86f80bd9
 def is_animated(path):
-    "Whether a .png, .apng or .webp holds more than one frame."
-    if path.suffix.lower() not in (".png", ".apng", ".webp"):
+    "Whether a .png, .apng or .webp holds several frames, or a .tif several pages of one size."
+    kind = path.suffix.lower()
+    if kind in (".tif", ".tiff"):
+        return _has_pages(path)
+    if kind not in (".png", ".apng", ".webp"):
         return False
     with open(path, "rb") as file:
         head = file.read(4096)
     return b"acTL" in head or (head[:4] == b"RIFF" and b"ANIM" in head)
+
+
+def _has_pages(path):
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            first, several = image.size, image.n_frames > 1
+            image.seek(int(several))
+            return several and image.size == first  # else smaller copies of one picture
+    except (OSError, ValueError, SyntaxError):
+        return False  # not readable: named as a still
 
 
 def _stills(film, numbers, keep):
@@ -149,7 +173,7 @@ def _animation(film, numbers, keep):
     with Image.open(film.path) as image:
         for k in numbers:
             image.seek(k)
-            found[k] = keep(picture(image), 1.0)
+            found[k] = keep(picture(image), pixel_shape(image))
     return found
 
 
@@ -157,11 +181,11 @@ def _scan_animation(path):
     from PIL import Image
 
     with Image.open(path) as image:
-        shown = []
+        shown, unsaid = [], np.nan if image.format == "TIFF" else 100
         for k in range(image.n_frames):
             image.seek(k)
-            image.load()
-            shown.append(image.info.get("duration", 100) / 1000)  # seconds
+            image.load() if k else picture(image)
+            shown.append(image.info.get("duration", unsaid) / 1000)  # seconds
     return Film(path, times=np.cumsum([0.0, *shown[:-1]]))
 
 # %% ../nbs/36_films.ipynb #bfc77dfe
@@ -180,25 +204,55 @@ def _open(path):
 def _scan_stream(path):
     import av
 
-    sums, stamps, keys, notes = [], [], [], []
+    sums, stamps, keys, notes, seen = [], [], [], [], Counter()
     container, stream = _open(path)
     with container:
-        base, rate = stream.time_base, stream.average_rate
+        base, rate, stated = stream.time_base, stream.average_rate, _stated(container, stream)
+        if stream.metadata.get("alpha_mode") == "1":
+            notes.append("its transparency is not read")
         try:
             for frame in container.decode(stream):
                 keys += [len(sums)] if frame.key_frame else []
                 sums.append(_checksum(frame))
                 stamps.append(frame.pts)
-                if frame.color_trc in (16, 18):
-                    notes = ["HDR, shown without tone mapping"]
+                seen.update(_remarks(frame))
         except av.FFmpegError as error:
             notes.append(f"ends after frame {len(sums) - 1}: {' '.join(str(error).split())}")
     if not sums:
-        raise ValueError(notes[0] if notes else "no frame in it")
-    return _film(path, sums, stamps, keys, base, rate, notes)
+        raise ValueError(notes[-1] if notes else "no frame in it")
+    film = _film(path, sums, stamps, keys, base, rate)
+    notes += [f"{n} of {len(sums)} frames {what}" for what, n in seen.items()]
+    film.note = "; ".join([*notes, *_cut_short(film.times, stated)])
+    return film
 
 
-def _film(path, sums, stamps, keys, base, rate, notes):
+def _remarks(frame):
+    "What a frame says of itself and its pixels do not show."
+    said = {
+        "damaged": frame.is_corrupt,
+        "interlaced (two half pictures in one)": frame.interlaced_frame,
+        "HDR, shown without tone mapping": frame.color_trc in (16, 18),
+    }
+    return [what for what, true in said.items() if true]
+
+
+def _stated(container, stream):
+    "How long the file says that the film lasts, in seconds; 0 if it does not say."
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    alone = len(container.streams) == 1  # another stream may last longer
+    return (container.duration or 0) / 1e6 if alone else 0
+
+
+def _cut_short(times, stated):
+    "A line if more than a second is missing at the end, and more than any frame lasts."
+    longest = np.diff(times).max() if len(times) > 1 else 0
+    missing = stated - (times[-1] if len(times) else stated)
+    if missing > 1 + longest:
+        yield f"ends at {times[-1]:.3g} s, the file says {stated:.3g} s"
+
+
+def _film(path, sums, stamps, keys, base, rate):
     n, times = len(sums), np.zeros(0)
     good = None not in stamps and all(a < b for a, b in zip(stamps, stamps[1:]))
     if good and base:
@@ -211,7 +265,6 @@ def _film(path, sums, stamps, keys, base, rate, notes):
         stamps=np.array(stamps if good else [], np.int64),
         keys=np.array(keys if good else [], np.int64),
         times=times,
-        note="; ".join(notes),
     )
 
 # %% ../nbs/36_films.ipynb #d34f7408
@@ -235,7 +288,7 @@ def _decode(film, start, numbers, keep):
     "Wanted frames whose checksums are right, decoded from frame `start` on."
     import av
 
-    found, wanted = {}, set(numbers)
+    found, wanted, turn, matrix = {}, set(numbers), None, None
     container, stream = _open(film.path)
     with container:
         shape = float(stream.sample_aspect_ratio or 1)
@@ -250,7 +303,8 @@ def _decode(film, start, numbers, keep):
             if k in wanted:
                 if _checksum(frame) != film.sums[k]:
                     return {}
-                matrix = _matrix(frame)
+                if frame.rotation != turn:  # asking keeps a frame in memory: not for each of them
+                    turn, matrix = frame.rotation, _matrix(frame)
                 upright = matrix is None or abs(matrix[1]) <= abs(matrix[0])
                 found[k] = keep(_frame(frame, matrix), shape if upright else 1 / shape)
             if k >= numbers[-1]:
@@ -281,24 +335,25 @@ def natural(path):
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts]
 
 
-def _walk(root):
-    "Every file below `root` that is not hidden; links are followed, each folder once."
-    seen = set()
-    for folder, below, files in os.walk(root, followlinks=True):
+def _walk(root, lost):
+    """Every file below `root` that is not hidden; links are followed, each folder once.
+    Folders that cannot be listed are put into `lost`."""
+    seen, tell = set(), lambda error: lost.append(Path(error.filename))
+    for folder, below, files in os.walk(root, onerror=tell, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
             below.clear()
             continue
         seen.add(real)
-        below[:] = [b for b in below if not b.startswith(".") and b not in ("__MACOSX", "@eaDir")]
+        below[:] = sorted(b for b in below if b[0] != "." and b not in ("__MACOSX", "@eaDir"))
         yield Path(folder), [Path(folder, f) for f in files if not f.startswith(".")]
 
 
 def find_films(root):
-    """All films below a folder, in natural order: (path, its pictures or []); and a Counter of the
-    endings of the files that were not looked at."""
-    films, others = [], Counter()
-    for folder, files in _walk(root):
+    """All films below a folder, in natural order: (path, its pictures or []), a folder that cannot be
+    listed among them; and a Counter of the endings of the files that were not looked at."""
+    films, others, lost = [], Counter(), []
+    for folder, files in _walk(root, lost):
         stills = []
         for file in files:
             kind = file.suffix.lower()
@@ -308,7 +363,9 @@ def find_films(root):
                 stills.append(file)
             else:
                 others[kind or "no ending"] += 1
-        films += [(folder, run) for run in runs(sorted(stills, key=natural))]
+        stills.sort(key=lambda p: (p.suffix.lower(), natural(p)))  # masks beside the frames
+        films += [(folder, run) for run in runs(stills)]
+    films += [(folder, []) for folder in lost]
     return sorted(films, key=lambda f: natural((f[1] or f)[0])), others
 
 

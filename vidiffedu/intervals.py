@@ -29,6 +29,8 @@ def wilson(
 # %% ../nbs/31_intervals.ipynb #56f4ad26
 def _numbers(values, name, least=2):
     "Values as a floating tensor, at least `least` along the first axis, all of them finite."
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name}: got a masked array, expected no masked values")
     if not isinstance(values, torch.Tensor):
         values = torch.from_numpy(np.array(values, dtype=np.float64))
     if not values.is_floating_point():

@@ -13,7 +13,7 @@ import torch
 from einops import einsum, rearrange
 
 from .core import check_whole
-from .gaussian import PixelPatterns, ar1, balanced, over_pixels, posterior_parts
+from .gaussian import PixelPatterns, ar1, as_clips, balanced, over_pixels, posterior_parts
 from .paths import frame_times
 
 # %% ../nbs/07_oracle.ipynb #87539ee4
@@ -26,11 +26,7 @@ class Oracle:
     A world has `_mean`, `_score`, `_log_density` of (u, a, c), and `given` for unknown frames."""
 
     def _look(self, path, x_t, t, y):
-        if x_t.ndim != 5 or x_t.shape[2:] != self.shape[1:] or x_t.shape[1] > self.shape[0]:
-            want = f"f up to {self.shape[0]} and (c, h, w) = {tuple(self.shape[1:])}"
-            got = f"got shape {tuple(x_t.shape)}"
-            raise ValueError(f"x_t: {got}, expected (b, f, c, h, w) with {want}")
-        t = frame_times(t, x_t)
+        t = frame_times(t, as_clips(x_t, "x_t", self.shape))
         u = x_t if y is None else x_t - over_pixels(path.b(t)).to(x_t.dtype) * y
         return u, path.a(t), path.c(t)
 
@@ -56,7 +52,7 @@ class Oracle:
 
     def log_prob(self, x):
         "log p(x) of clean clips (b, f, c, h, w) -> (b,), in nats"
-        one = torch.ones(x.shape[:-3], dtype=x.dtype, device=x.device)
+        one = torch.ones(as_clips(x, "x", self.shape).shape[:-3], dtype=x.dtype, device=x.device)
         return self._log_density(x, one, 0 * one)
 
     def conditional(self, known):
@@ -69,6 +65,7 @@ class Oracle:
         A world of one frame is that law already."""
         if past is None or past.shape[1] == 0 or self.shape[0] == 1:
             return self
+        as_clips(past, "past", self.shape, self.shape[0] - 1)
         known = torch.arange(past.shape[1] + 1) < past.shape[1]
         return self.given(torch.cat([past, past[:, -1:]], 1), known)
 
@@ -93,12 +90,14 @@ class Oracle:
     def denoise_sigma(self, x_noisy, past, sigma):
         "E[x | x_noisy = x + σ ε, past]; sigma () or (b,), in pixel units"
         sigma = frame_times(torch.as_tensor(sigma, dtype=x_noisy.dtype), x_noisy, "sigma")
-        return self.next_frame(past).posterior_mean(x_noisy, torch.ones_like(sigma), sigma)
+        law, one = self.next_frame(past), torch.ones_like(sigma)
+        return law.posterior_mean(as_clips(x_noisy, "x_noisy", law.shape), one, sigma)
 
     def sigma_posterior(self, x_noisy, past, sigmas):
         "P(σ | x_noisy, past) over sigmas (n,), all equally likely before -> (b, n)"
-        sigmas = rearrange(sigmas.to(x_noisy), "n -> n 1 1")
-        log_p = self.next_frame(past)._log_density(x_noisy, sigmas.new_ones(1), sigmas)
+        sigmas, law = rearrange(sigmas.to(x_noisy), "n -> n 1 1"), self.next_frame(past)
+        x = as_clips(x_noisy, "x_noisy", law.shape)
+        log_p = law._log_density(x, sigmas.new_ones(1), sigmas)
         return rearrange(log_p.softmax(0), "n b -> b n")
 
     def blind_denoiser(self, sigmas):
@@ -124,7 +123,8 @@ class _Outcomes(Oracle):
             raise ValueError(f"means: got shape {tuple(means.shape)}, expected {want}")
         m = means.shape[-5]
         weights = torch.ones(m) if weights is None else torch.as_tensor(weights)
-        if weights.shape[-1:] != (m,) or (weights < 0).any() or not std >= 0:
+        fits = bool((weights >= 0).all() and (weights.sum(-1) > 0).all())
+        if weights.shape[-1:] != (m,) or not fits or not std >= 0:
             got = f"shape {tuple(weights.shape)}, {std}"
             want = f"{m} non-negative weights, std >= 0"
             raise ValueError(f"weights, std: got {got}, expected {want}")

@@ -11,6 +11,7 @@ import html
 import io
 import json
 import math
+import warnings
 from numbers import Real
 from pathlib import Path
 
@@ -115,11 +116,13 @@ def play(
     past=0,  # how many frames are given: the others are called forecast
 ) -> Player:
     "Play clips side by side in any browser, without kernel or codec; a strip without scripts."
-    pixels = stack_bytes(clips)
+    pixels = _bytes_of(clips)
     b, f, h, w, _ = pixels.shape
     check_labels(labels, b)
     check_whole(scale=scale)
     check_whole(0, past=past)
+    if past > f:
+        raise ValueError(f"past: got {past}, expected at most {f}, the frames of a clip")
     _check_fps(fps)
     alt = alt or f"{b} clip{'s' * (b > 1)} of {f} frames, {h} by {w} pixels"
     facts = dict(b=b, f=f, h=h, w=w, fps=fps, past=past, alt=alt)
@@ -136,6 +139,15 @@ def play(
     return Player(page, f"Player({b} clip{'s' * (b > 1)}, {f} frames, {len(page) / 1024:.0f} KB)")
 
 
+def _bytes_of(clips):
+    "Pixels (b f h w c) as bytes; a warning where those of a clip are on another scale."
+    pixels = stack_bytes(clips)
+    most = max(float(clip.detach().abs().max()) for clip in clips)
+    if most > 8:  # forecasts may leave the range, but not so far
+        warnings.warn(f"clips: got values up to {most:.4g}, expected [-1, 1]", stacklevel=3)
+    return pixels
+
+
 def _check_fps(fps):
     if not (isinstance(fps, Real) and 0 < fps < math.inf):
         raise ValueError(f"fps: got {fps!r}, expected a positive number")
@@ -149,11 +161,38 @@ def _side_by_side(pixels, scale):
 
 
 def _write_gif(file, frames, fps):
+    from PIL import GifImagePlugin as gif
+
+    times = np.diff(np.round(100 * np.arange(len(frames) + 1) / fps)).astype(int)
+    file.writelines(gif.getheader(_paletted(frames[0]), info=dict(loop=0))[0])
+    for before, now, time in zip([None, *frames], frames, times):
+        left, top, right, bottom = _changed(before, now)
+        part = _paletted(now[top:bottom, left:right])
+        how = dict(duration=10 * int(time), include_color_table=part.mode == "P")
+        if before is not None and np.array_equal(before, now):
+            how["transparency"] = 0  # the only colour of its one pixel: nothing is painted
+        file.writelines(gif.getdata(part, (left, top), **how))
+    file.write(b";")
+
+
+def _paletted(pixels):
+    "A picture of at most 256 colours, as a gif needs; grey as it is."
     from PIL import Image
 
-    frames = frames[..., 0] if frames.shape[-1] == 1 else frames
-    first, *rest = [Image.fromarray(frame) for frame in frames]
-    first.save(file, "GIF", save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+    if pixels.shape[-1] == 1:
+        return Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
+    colours = Image.fromarray(np.ascontiguousarray(pixels))
+    return colours.convert("P", palette=Image.Palette.ADAPTIVE)
+
+
+def _changed(before, now):
+    """The box (left, top, right, bottom) of a frame that is not as before. One pixel if nothing
+    changed: a frame that equals the one before is a frame too."""
+    height, width = now.shape[:2]
+    if before is None:
+        return 0, 0, width, height
+    y, x = (np.flatnonzero((now != before).any((axis, 2))) for axis in (1, 0))
+    return (*map(int, (x[0], y[0], x[-1] + 1, y[-1] + 1)),) if len(x) else (0, 0, 1, 1)
 
 
 def _write_mp4(file, frames, fps):
@@ -180,12 +219,14 @@ def save_clip(
     scale=None,  # pixels in the file for each pixel of the clip; None: clips about 128 wide
 ) -> Path:
     "Write a clip, or several side by side. The file appears complete or not at all."
-    path, pixels = Path(path).expanduser(), stack_bytes(clip)
+    path, pixels = Path(path).expanduser(), _bytes_of(clip)
     check_whole(scale=scale)
     _check_fps(fps)
     kind = path.suffix.lower()
     if kind not in (".gif", ".mp4", ".png"):
         raise ValueError(f"path: got {path}, expected an ending .gif, .mp4 or .png")
+    if kind == ".gif" and fps > 50:  # its times are hundredths of a second, and players need two
+        raise ValueError(f"fps: got {fps}, expected at most 50 in a gif")
     scale, file = scale or max(1, round(128 / pixels.shape[3])), io.BytesIO()
     if kind == ".png":
         sheet = _sheet(pixels, pixels.shape[1])

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['normal_like', 'start_afresh', 'ddim_step', 'ddpm_step', 'ode_step', 'heun_step', 'edm_step', 'sde_step', 'Tabled',
-           'sample', 'bar', 'from_guess', 'from_estimate', 'extend', 'Method', 'evaluating']
+           'sample', 'bar', 'from_guess', 'from_estimate', 'extend', 'Portions', 'in_portions', 'check_generator',
+           'Method', 'seeing', 'evaluating']
 
 # %% ../nbs/06_sample.ipynb #4e8fceea
 #| code-fold: true
@@ -21,9 +22,22 @@ from .paths import Schedule, check_time
 # %% ../nbs/06_sample.ipynb #9a2bb7ef
 #| code-fold: true
 #| code-summary: "normal_like draws noise; start_afresh draws from the path what leaves a time without noise"
-def normal_like(x, generator=None):
-    "Standard normal noise of x's shape, dtype and device."
-    return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+def normal_like(x, generator=None, going=None):
+    """Standard normal noise of x's shape, dtype and device.
+
+    generator: one for all clips, or a list of b, one a clip: then x has len n b, n rounds of b
+    clips, and clip i's noise comes from generator i alone. `going` (len(x),) bool: a generator
+    of the list whose clip has stopped in all rounds is left alone, and the noise is 0."""
+    if not isinstance(generator, (list, tuple)):
+        return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    b, noise = len(generator), x.new_zeros(x.shape)
+    if len(x) % b:
+        raise ValueError(f"generator: got {b} for {len(x)} clips, expected one a clip")
+    awake = [True] * b if going is None else going.view(-1, b).any(0).tolist()
+    for i, one in enumerate(generator):
+        if awake[i]:
+            noise[i::b] = normal_like(noise[i::b], one)
+    return noise
 
 
 def start_afresh(path, x_s, x_hat, t, s, y=None, generator=None):
@@ -31,7 +45,7 @@ def start_afresh(path, x_s, x_hat, t, s, y=None, generator=None):
     if not path.any_fresh(t, s):
         return x_s
     start = (path.c(t) == 0) & (t != s)
-    drawn, _ = path.perturb(x_hat, s, y, generator=generator)
+    drawn, _ = path.perturb(x_hat, s, y, noise=normal_like(x_hat, generator))
     return torch.where(expand(start, x_s), drawn, x_s)
 
 # %% ../nbs/06_sample.ipynb #1e756172
@@ -199,7 +213,7 @@ def bar(steps, total, name, progress):
 # %% ../nbs/06_sample.ipynb #startcod1
 def from_guess(denoise, path, guess, t, y=None, generator=None):
     "x_t at time t, as if the clean frames were `guess` (b, f, c, h, w): zeros, or the known frame."
-    return path.perturb(guess, t, y=y, generator=generator)[0]
+    return path.perturb(guess, t, y=y, noise=normal_like(guess, generator))[0]
 
 # %% ../nbs/06_sample.ipynb #1c32a9a9
 def from_estimate(denoise, path, guess, t, y=None, generator=None):
@@ -228,6 +242,47 @@ def extend(draw, past, n_frames, keep=None, progress=False):
 
 # %% ../nbs/06_sample.ipynb #b9360a49
 #| code-fold: true
+#| code-summary: "in_portions: a network sees a few clips at a time; check_generator: one, or one a clip"
+class Portions(list):
+    "The states that a function left, one for each portion of a batch."
+
+
+def in_portions(fn, size):
+    """fn(x, *more), for `size` clips at a time, with the same result, but for rounding.
+
+    What is as long as x is cut as x is; anything else goes along whole. A state that fn returns
+    beside its result comes back to each portion, its own."""
+
+    def call(x, *more):
+        parts = x.split(size)
+
+        def cut(v):
+            if isinstance(v, torch.Tensor) and v.shape[:1] == x.shape[:1]:
+                return v.split(size)
+            return v if isinstance(v, Portions) else [v] * len(parts)
+
+        out = [fn(*part) for part in zip(parts, *map(cut, more))]
+        if not isinstance(out[0], tuple):
+            return torch.cat(out)
+        found, states = zip(*out)
+        return torch.cat(found), Portions(states)
+
+    return call
+
+
+def check_generator(generator, b):
+    "One line unless this is a generator, None, or a list of b different generators, one a clip."
+    many = isinstance(generator, (list, tuple))
+    each = generator if many else [generator]
+    if not all(isinstance(g, torch.Generator) or (g is None and not many) for g in each):
+        kinds = ", ".join(sorted({type(g).__name__ for g in each}))
+        raise TypeError(f"generator: got {kinds}, expected a torch.Generator, such as seeded(0)")
+    if many and not len(each) == len(set(map(id, each))) == b:
+        got = f"{len(each)}, {len(set(map(id, each)))} of them different"
+        raise ValueError(f"generator: got a list of {got}, expected {b}: one for each clip")
+
+# %% ../nbs/06_sample.ipynb #00379856
+#| code-fold: true
 #| code-summary: "Method: forecast, some clips at a time; denoise may be replaced by any function or network"
 class Method(torch.nn.Module):
     """Base of the five methods. A subclass gives `loss(clip, generator=None)`, `denoise` and
@@ -252,25 +307,44 @@ class Method(torch.nn.Module):
         n_frames,
         n_samples=1,  # futures of each clip
         steps=None,  # network steps a frame or clip; None: the method's own default
-        generator=None,
+        generator=None,  # or a list, one a clip: clip i's futures depend on generator i alone
         progress=False,
-        chunk=None,  # the most clips in the network at once; the order does not change
+        chunk=None,  # the most clips in the network at once; the futures do not change
         **options,  # the method's own: see its `future`
     ):  # (n_samples, b, n_frames, c, h, w)
-        "Draw futures of each past."
+        """Draw futures of each past.
+
+        One walk draws the noise of all clips; the network looks at `chunk` of them at a time.
+        So every chunk gives the same futures, but for rounding: kernels may add in another
+        order. The walk itself holds a few times the futures in memory."""
         check_whole(none=False, n_frames=n_frames, n_samples=n_samples)
         check_whole(steps=steps, chunk=chunk)
         check_finite(past=check_video(past, "past"))
+        check_generator(generator, len(past))
         how = dict(steps=steps, generator=generator, progress=progress, **options)
-        return self.draw(lambda part: self.future(part, n_frames, **how), past, n_samples, chunk)
+        return self.draw(lambda past: self.future(past, n_frames, **how), past, n_samples, chunk)
 
     def draw(self, make, past, n_samples, chunk, *more):
-        "make(past, *more) for n_samples copies of every clip, `chunk` at a time -> (n_samples, b, ...)."
+        """make(past, *more) for n_samples copies of every clip -> (n_samples, b, ...).
+
+        Within, `denoise` and `forecaster` take `chunk` clips at a time."""
         given = [repeat(v, "b ... -> (n b) ...", n=n_samples) for v in (past, *more)]
-        size = chunk or len(given[0])
-        with evaluating(self):
-            parts = [make(*part) for part in zip(*(v.split(size) for v in given))]
-        return rearrange(torch.cat(parts), "(n b) ... -> n b ...", n=n_samples)
+        with evaluating(self), seeing(self, chunk):
+            return rearrange(make(*given), "(n b) ... -> n b ...", n=n_samples)
+
+
+@contextmanager
+def seeing(model, chunk):
+    "`denoise` and `forecaster` take `chunk` clips at a time, for the time of a `with` block."
+    names = [name for name in ("denoise", "forecaster") if chunk and hasattr(model, name)]
+    before = {name: vars(model)[name] for name in names if name in vars(model)}
+    vars(model).update({name: in_portions(getattr(model, name), chunk) for name in names})
+    try:
+        yield
+    finally:
+        for name in names:
+            del vars(model)[name]
+        vars(model).update(before)
 
 
 @contextmanager

@@ -165,7 +165,7 @@ def _looks(denoise, x_t, past, moves, sigma_end, generator):
         going = sigma > sigma_end  # a clip that has stopped stays as it is, and so does its σ
         if not going.any():  # a GPU waits here, once a look: the price of stopping early
             return
-        shake = expand(back * sigma, x_t) * normal_like(x_t, generator)
+        shake = expand(back * sigma, x_t) * normal_like(x_t, generator, going)
         x_t = torch.where(expand(going, x_t), x_t + h * way + shake, x_t)
 
 # %% ../nbs/08_score.ipynb #4c83c9de

@@ -286,8 +286,10 @@ def fit(
     from tqdm.auto import tqdm
 
     # refuse early ----------------------------------------------------------------
-    check_whole(steps=steps, batch_size=batch_size, every=every, threads=threads)
-    check_whole(0, warmup=warmup, seed=seed, workers=workers)
+    check_whole(none=False, steps=steps, batch_size=batch_size)
+    check_whole(every=every, threads=threads)
+    check_whole(0, none=False, seed=seed, workers=workers)
+    check_whole(0, warmup=warmup)
     safety.check_model(model)
     accelerator = accelerator or Accelerator()
     safety.check_accelerator(accelerator)
@@ -299,7 +301,8 @@ def fit(
     settings["precision"] = precision or accelerator.mixed_precision
     safety.check_settings(device, **settings)
     settings["clips"] = safety.check_clips(clips, range)
-    settings["schedule"] = schedule.__name__
+    safety.check_rest(steps, warmup, threads, range, schedule, on_step)
+    settings["schedule"] = safety.name_of(schedule)
     folder = safety.check_folder(out, resume)
     # prepare ---------------------------------------------------------------------
     every = every or max(1, min(1000, steps // 10))

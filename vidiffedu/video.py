@@ -12,7 +12,7 @@ import os
 import random
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from .core import check_whole, from_uint8, to_uint8
 from .films import Film, find_films, scan
-from .safety import write_atomically
+from .safety import whole_file, write_atomically
 
 # %% ../nbs/21_video.ipynb #d7080968
 def square(frame, shape, size, channels, place=(0.5, 0.5)):
@@ -35,17 +35,31 @@ def square(frame, shape, size, channels, place=(0.5, 0.5)):
     side = min(h, w * shape)
     tall, wide = max(1, round(side)), max(1, round(side / shape))
     top, left = round((h - tall) * place[0]), round((w - wide) * place[1])
-    part = np.array(frame[top : top + tall, left : left + wide])
-    x = rearrange(torch.from_numpy(part), "h w c -> 1 c h w").float()
+    part = frame[top : top + tall, left : left + wide]
+    few = 3 if tall * wide < 2**18 else 1  # colours at once: a large frame needs much memory
+    x = torch.cat([_shrunk(part[..., k : k + few], size) for k in range(0, 3, few)])
     if channels == 1:  # luma, ITU-R BT.601
-        x = (x * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    if (tall, wide) != (size, size):
+        x = (x * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0, keepdim=True)
+    return x.clamp(0, 255) / 127.5 - 1
+
+
+def _shrunk(pixels, size):
+    "Bytes (h w c) as floats (c size size), each the mean of what it covers."
+    x = rearrange(torch.from_numpy(np.array(pixels)), "h w c -> 1 c h w").float()
+    if x.shape[2:] != (size, size):
         how = dict(mode="bilinear", antialias=True, align_corners=False)
         x = F.interpolate(x, (size, size), **how)
-    return x[0].clamp(0, 255) / 127.5 - 1
+    return x[0]
 
 # %% ../nbs/21_video.ipynb #5eca0003
 _parts = ("sums", "stamps", "keys", "times")
+
+
+def _version():
+    "Of the checksums: another PyAV may decode other pixels."
+    import av
+
+    return f"2, PyAV {av.__version__}"
 
 
 def _state(path):
@@ -68,7 +82,7 @@ def _load_index(file, root):
         return {}
     try:
         with np.load(file, allow_pickle=False) as held:
-            rows = json.loads(str(held["films"]))
+            rows = json.loads(str(held["films"])) if str(held["version"]) == _version() else []
             parts = {name: held[name] for name in _parts}
     except (OSError, ValueError, KeyError, BadZipFile):
         return {}  # not an index, or of another version: scan again
@@ -91,24 +105,35 @@ def _save_index(file, root, films):
     empty = {part: getattr(Film(root), part) for part in _parts}
     parts = {p: np.concatenate([empty[p], *(getattr(f, p) for f in kept)]) for p in _parts}
     data = BytesIO()
-    np.savez(data, films=np.array(json.dumps(rows)), **parts)
+    np.savez(data, version=_version(), films=np.array(json.dumps(rows)), **parts)
     write_atomically(file, data.getvalue())
 
 # %% ../nbs/21_video.ipynb #5eca0004
+@contextmanager
 def _one_at_a_time(file):
     "A lock: of several processes, one scans and the others wait and read."
-    if file is None:
-        return nullcontext()
+    lock = _locked(file) if file else None
+    try:
+        yield
+    finally:
+        if lock:
+            lock.release()
+
+
+def _locked(file):
+    "The lock, taken; None where no file can be written."
     from filelock import FileLock  # comes with torch
 
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(f"{file}.lock")
-    except OSError:
-        return nullcontext()
+        lock = FileLock(f"{file}.lock")
+        lock.acquire()
+        return lock
+    except (OSError, NotImplementedError):
+        return None
 
 
-def _scan_all(root, rate, index, progress):
+def _scan_all(root, index, progress):
     "Films below a folder, [(path, why)] of those that cannot be read, endings not looked at."
     found, others = find_films(root)
     file, skipped, films = _index_file(root, index), [], []
@@ -118,7 +143,7 @@ def _scan_all(root, rate, index, progress):
         def one(job):
             path, pictures = job
             try:
-                return held.get(path) or scan(path, pictures, rate)
+                return held.get(path) or scan(path, pictures)
             except Exception as error:
                 return path, _why(error)
 
@@ -157,7 +182,7 @@ class VideoFolder(Dataset):
         hop=None,  # frames from one clip's start to the next one's; None: no overlap
         channels=3,  # 3: RGB, 1: grey
         fps=None,  # frames per second of a clip; None: as the film has them
-        rate=None,  # frames per second of numbered pictures, which do not say
+        rate=None,  # frames per second of numbered pictures and pages, which do not say
         crop="middle",  # or "random"
         flip=False,  # mirror every other clip, at random
         jitter=False,  # start up to hop frames later, at random
@@ -171,27 +196,33 @@ class VideoFolder(Dataset):
             raise FileNotFoundError(f"root: got {root}, expected a folder")
         self.root, self.frames, self.size, self.channels = root, frames, size, channels
         self.stride, self.fps, self.crop, self.flip, self.jitter = stride, fps, crop, flip, jitter
-        self.span = (frames - 1) * stride + 1
+        self.rate, self.span = rate, (frames - 1) * stride + 1
         self.hop, self.skipped, self.notes = hop or self.span, [], []
-        films, skipped, self.others = _scan_all(root, rate, index, progress)
+        films, skipped, self.others = _scan_all(root, index, progress)
         for path, why in skipped:
             self._skip(path, why)
         self.clips = []  # (path, its film, number of the first frame)
         for film in films:
             self._add(film)
         if not self.clips:
+            got = f"got {root}" + "".join(f" ({line})" for line in self._endings())
             expected = f"expected a folder with a readable video of {self.span} frames"
-            raise FileNotFoundError(f"root: got {root}, {expected}")
+            raise FileNotFoundError(f"root: {got}, {expected}")
+        if self.notes:
+            first = ": ".join(map(str, self.notes[0]))
+            what = f"remarks on {len(self.notes)} films, see report(); the first: {first}"
+            warnings.warn(what, stacklevel=2)
 
     def _add(self, film):
         order = self._order(film)
-        name = film.pictures[0] if film.pictures else film.path
+        name = _name(film)
         if order is None:
-            return self._skip(name, "no frame rate in it; numbered pictures need rate=")
+            return self._skip(name, "no frame rate in it; numbered pictures and pages need rate=")
         if len(order) < self.span:
             return self._skip(name, f"{len(order)} frames, a clip needs {self.span}")
-        if film.note:
-            self.notes.append((film.path, film.note))
+        note = "; ".join(filter(None, [film.note, _uneven(film) if self.fps is None else ""]))
+        if note:
+            self.notes.append((film.path, note))
         starts = range(0, len(order) - self.span + 1, self.hop)
         self.clips += [(film.path, film, start) for start in starts]
 
@@ -199,10 +230,13 @@ class VideoFolder(Dataset):
         "Numbers of the frames that the clips are cut from: all, or those shown at ticks of fps."
         if self.fps is None:
             return range(len(film))
-        if not len(film.times):
-            return None
-        ticks = np.arange(0, film.times[-1] + 1e-9, 1 / self.fps)
-        return np.searchsorted(film.times, ticks + 1e-6, side="right") - 1
+        times = film.times
+        if not np.isfinite(times[-1:]).all() or not len(times):
+            if self.rate is None:
+                return None
+            times = np.arange(len(film)) / self.rate
+        ticks = np.arange(0, times[-1] + 1e-9, 1 / self.fps)
+        return np.searchsorted(times, ticks + 1e-6, side="right") - 1
 
     def _skip(self, path, why):
         self.skipped.append((Path(path), str(why)))
@@ -244,18 +278,21 @@ class VideoFolder(Dataset):
         lines = [f"{len(films)} films, {len(self)} clips of {self.frames} frames below {self.root}"]
         lines += [f"skipped {path}: {why}" for path, why in self.skipped]
         lines += [f"{path}: {note}" for path, note in self.notes]
-        if self.others:
-            kinds = ", ".join(f"{n} {kind}" for kind, n in self.others.most_common())
-            lines.append(f"not looked at, by ending: {kinds}")
-        return "\n".join(lines)
+        return "\n".join(lines + self._endings())
+
+    def _endings(self):
+        kinds = ", ".join(f"{n} {kind}" for kind, n in self.others.most_common())
+        return [f"not looked at, by ending: {kinds}"] if kinds else []
 
     def split(self, share=0.1, seed=0, group=None):
         """Two datasets without a common film: 1 - share of the films and the rest, at least one each.
-        The same films fall on the same side every time. `group(path)`: what must stay together."""
+        The same films fall on the same side every time; so do copies of a film, whatever their names.
+        `group(path)`: what must stay together."""
         if not 0 < share < 1:
             raise ValueError(f"share: got {share!r}, expected a number between 0 and 1")
-        name = lambda film: str(group(film.path) if group else (film.pictures or [film.path])[0])
-        films = {id(film): name(film) for _, film, _ in self.clips}
+        first = {_content(film): film for _, film, _ in reversed(self.clips)}
+        name = lambda film: str(group(film.path) if group else _name(first[_content(film)]))
+        films = {k: name(f) for k, f in {id(film): film for _, film, _ in self.clips}.items()}
         groups = sorted(set(films.values()))
         if len(groups) < 2:
             raise ValueError(f"split: got {len(groups)} film or group, expected at least 2")
@@ -270,6 +307,24 @@ def _mirrored(clip, flip):
     return clip.flip(-1) if flip and torch.rand(()) < 0.5 else clip
 
 
+def _name(film):
+    return film.pictures[0] if film.pictures else film.path
+
+
+def _uneven(film):
+    "A line if the film's frames last unequally and are counted all the same."
+    steps = np.diff(film.times)
+    middle = np.median(steps) if len(steps) else 0
+    if not ((steps > 2.5 * middle) | (steps < 0.4 * middle)).any():
+        return ""
+    return f"frames last {steps.min():.3g} to {steps.max():.3g} s; fps= samples by the clock"
+
+
+def _content(film):
+    "What copies of a film have in common."
+    return film.sums.tobytes() or os.path.realpath(_name(film))
+
+
 def _check_choices(channels, crop, **rates):
     if channels not in (1, 3):
         raise ValueError(f"channels: got {channels!r}, expected 1 or 3")
@@ -280,30 +335,47 @@ def _check_choices(channels, crop, **rates):
             raise ValueError(f"{name}: got {rate!r}, expected a positive number")
 
 # %% ../nbs/21_video.ipynb #5eca0008
+def _depends_on(films):
+    "A line that changes when kept clips are no longer those of the films."
+    once = {id(film): film for _, film, _ in films.clips}.values()
+    states = [[str(p), *_state(p)] for film in once for p in film.pictures or [film.path]]
+    cut = [films.frames, films.channels, films.size, films.stride, films.fps, films.rate]
+    what = [states, cut, [[str(path), int(first)] for path, _, first in films.clips]]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+def _clip_as_bytes(films, i):
+    path, film, first = films.clips[i]
+    try:
+        return to_uint8(films.read(film, first)).numpy().tobytes()
+    except Exception as error:
+        expected = "expected a film that can be read"
+        raise RuntimeError(f"films: got {path} ({_why(error)}), {expected}") from None
+
+
 class CachedClips(Dataset):
-    "The clips of a `VideoFolder`, decoded once, rounded to bytes, in one file that is mapped."
+    """The clips of a `VideoFolder`, decoded once, rounded to bytes, in one file that is mapped.
+    Made anew when the films, or what is cut from them, have changed."""
 
     def __init__(self, films, file, progress=True):
         if films.crop == "random" or films.jitter:
             raise ValueError("films: got random crops or starts, expected fixed clips to keep")
         self.file, self.flip = Path(file).expanduser(), films.flip
         self.shape = (len(films), films.frames, films.channels, films.size, films.size)
-        what = [[str(p), int(k)] for p, _, k in films.clips], self.shape, films.stride, films.fps
-        self.what = hashlib.sha256(json.dumps(what).encode()).hexdigest()
-        card = self.file.with_suffix(".json")
+        card, what = self.file.with_name(f"{self.file.name}.card"), _depends_on(films)
         with _one_at_a_time(self.file):
-            if not (card.is_file() and json.loads(card.read_text())["clips"] == self.what):
+            if not (self.file.is_file() and card.is_file() and card.read_text() == what):
+                card.unlink(missing_ok=True)
                 self._fill(films, progress)
-                write_atomically(card, json.dumps({"clips": self.what}).encode())
+                write_atomically(card, what)
         self.kept = None
 
     def _fill(self, films, progress):
-        part = self.file.with_suffix(".part")
-        kept = np.lib.format.open_memmap(part, "w+", np.uint8, self.shape)
-        for i in tqdm(range(len(films)), desc="keeping clips", delay=2, disable=not progress):
-            kept[i] = to_uint8(films.read(*films.clips[i][1:])).numpy()
-        kept.flush()
-        os.replace(part, self.file)
+        head = dict(descr="|u1", fortran_order=False, shape=self.shape)
+        with whole_file(self.file) as part, open(part, "wb") as out:
+            np.lib.format.write_array_header_1_0(out, head)
+            for i in tqdm(range(len(films)), desc="keeping clips", delay=2, disable=not progress):
+                out.write(_clip_as_bytes(films, i))
 
     def __len__(self):
         return self.shape[0]

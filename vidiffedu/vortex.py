@@ -81,6 +81,19 @@ def _with_blanks(table, solid):
     return [torch.cat([v, row.to(v.dtype)]) for v, row in zip(table, rows)]
 
 # %% ../nbs/20_vortex.ipynb #af48d82b
+def _check_box(solid, tau, start, inflow):
+    "Raise one line unless the parts of a `Lattice` fit."
+    if solid.dtype != torch.bool or solid.ndim != 2:
+        got = f"{solid.dtype} of shape {tuple(solid.shape)}"
+        raise ValueError(f"solid: got {got}, expected bool of shape (h, w)")
+    if not (tau.ndim == 1 and tau.is_floating_point() and bool((tau > 0.5).all())):
+        raise ValueError(f"tau: got {tau.tolist()}, expected numbers above 0.5, one for each fluid")
+    sizes = dict(start=(len(tau), 2, *solid.shape), inflow=solid.shape[:1])
+    for (name, size), value in zip(sizes.items(), (start, inflow)):
+        if value is not None and value.shape != size:
+            raise ValueError(f"{name}: got shape {tuple(value.shape)}, expected {tuple(size)}")
+
+
 class Lattice:
     "Fluids in a box: nine populations a node, BGK collisions; without `inflow` ends are joined."
 
@@ -93,6 +106,7 @@ class Lattice:
         slip=False,  # along the walls above and below
         force=0.0,  # along x, on every node in every tick
     ):  # device and dtype are those of `tau`
+        _check_box(solid, tau, start, inflow)
         (h, w), inflow = solid.shape, None if inflow is None else inflow.cpu()
         place, source, share, push = _edges(solid.cpu(), inflow, slip)
         self._edges = place.to(tau.device), source.to(tau.device), share.to(tau), push.to(tau)
@@ -173,6 +187,17 @@ def _check_within(name, value, lo, hi, why=""):
         raise ValueError(f"{name}: got {value:g}, expected {lo} to {hi:g}{why}")
 
 
+def _check_span(span):
+    if not 0 < span < math.inf:
+        raise ValueError(f"span: got {span}, expected a positive number")
+
+
+def _check_inside(size, diameter, x, y):
+    for i, (at, side) in enumerate(((x, size[1]), (y, size[0]))):
+        why = f": the cylinder's middle in a box of {size}, its radius {diameter / 2:g}"
+        _check_within(f"centre[{i}]", at, diameter / 2, side - 1 - diameter / 2, why)
+
+
 def _check_stable(reynolds, diameter, u_in, fastest):
     one = u_in * diameter  # the Reynolds number at viscosity 1
     least = math.ceil(6 * one - 1e-6)
@@ -205,6 +230,8 @@ class VortexStreet:
         self._check(size, 1.5 * u_in if channel else u_in)
         (h, w), x, y = size, torch.arange(size[1]), torch.arange(size[0])[:, None]
         cx, cy = ((w - 1) / 4, (h - 1) / 2) if centre is None else centre
+        _check_inside(size, diameter, cx, cy)
+        _check_within("gust", gust, -1, 1)
         s = (y[:, 0] + 0.5) / h
         inflow = u_in * (6 * s * (1 - s) if channel else torch.ones(h))
         start = self._gusty(inflow.to(self.reynolds), w, gust * u_in, generator)
@@ -258,6 +285,7 @@ class VortexStreet:
 
     def vorticity(self, span=4.0):
         "Frames (runs 1 h w) in [-1, 1]: the curl in units of span * u_in / diameter, cut off."
+        _check_span(span)
         frames = self.curl() * (self.diameter / (self.u_in * span))
         return frames.clamp_(-1, 1)[:, None]
 
@@ -280,6 +308,7 @@ def vortex_clips(
     runs = torch.as_tensor(reynolds).numel()
     check_whole(n=n, f=f, every=every, pool=pool)
     check_whole(every, warm=warm)
+    _check_span(span)
     if n % runs:
         raise ValueError(f"n: got {n}, expected a multiple of {runs}, the number of runs")
     box = tuple(pool * side for side in size)

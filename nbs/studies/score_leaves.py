@@ -8,7 +8,8 @@ Below 1 the futures are too much alike, or wrong. Kinds of pixels:
   revealed   those whose disk, or ground, was hidden behind another disk one frame ago or outside the frame: the past cannot tell their grey
 Samplers stop at sigma_end, or after 100 looks. Further: `rank`: share of pixels whose true grey lies within the 8 draws' range (7/9 of them would, by right, where no two are equal; a slack of .02 is
 given), `mean`: squared error of the draws' mean, `look`: that of one look, `still`: of the last frame repeated, `sharp`: mean absolute gradient of a draw
-over that of what came; `sharp_look` that of one look. kind "read": the σ that one look reads, at each σ.
+over that of what came (blind to blur: a soft edge climbs as far as a steep one); `sharp_look` that of one look; `edges`: sum of squared differences of
+neighbouring pixels, the first draw's over that of what came, which blur lowers, with its interval over clips; `edges_look` that of one look. kind "read": the σ that one look reads, at each σ.
 
     python nbs/studies/score_leaves.py --jobs 3   three seeds, about 8 minutes of one core in all
     python nbs/studies/score_leaves.py --quick    a few seconds, to see that it runs
@@ -54,21 +55,42 @@ def revealed(worlds):
     return ((which_disk(worlds, 1, before) != now) | outside)[:, None, None]
 
 
+def held_out(n, generator):
+    "Clips (n 3 1 h w), and which pixels of their last frames the past cannot tell (n 1 1 h w)."
+    worlds = scatter_leaves(n, 3, SIZE, generator=generator)
+    return draw_leaves(worlds, 3, SIZE), revealed(worlds)
+
+
 def slope(x):
     return x.diff(dim=-1).abs().mean() + x.diff(dim=-2).abs().mean()
+
+
+def contrast(x, here):
+    "Sum of squared differences of neighbours, of pairs with a pixel that is `here`: (n f c h w) -> (n,)."
+    total = 0
+    for axis in (-2, -1):
+        side = x.shape[axis] - 1
+        either = here.narrow(axis, 0, side) | here.narrow(axis, 1, side)
+        total = total + (x.diff(dim=axis).square() * either).flatten(1).sum(1)
+    return total
+
+
+def sharpness(x, came, here):
+    "`contrast` of x over that of what came, with its interval over clips. Right law: 1. Blur: less; noise: more."
+    pairs = torch.stack([contrast(x, here), contrast(came, here)], 1)
+    ratio = lambda v: float(v[:, 0].sum() / v[:, 1].sum())
+    return bootstrap_interval(pairs, ratio, draws=500, generator=seeded(0))
 
 
 def measure(model, n, sigma_end, seed=1000):
     "One row a kind of pixel, on n held-out clips, with samplers that stop at sigma_end."
     g = seeded(seed)
-    worlds = scatter_leaves(n, 3, SIZE, generator=g)
-    clip = draw_leaves(worlds, 3, SIZE)
+    clip, out = held_out(n, g)
     past, x = clip[:, :2], clip[:, 2:]
     how = dict(sigma_0=SIGMA_0, sigma_end=sigma_end, steps=100)
     draws = model.forecast(past, 1, n_samples=SAMPLES, generator=g, **how)
     with evaluating(model), torch.no_grad():
         look = model.denoise(SIGMA_0 * torch.randn(x.shape, generator=g), past)
-    out = revealed(worlds)
     kinds = dict(all=out | True, moved=(x - past[:, 1:]).abs() > 0.2, revealed=out)
     apart = (draws[:, None] - draws).square().sum((0, 1)) / (SAMPLES * (SAMPLES - 1))
     error, low, high = (draws - x).square().mean(0), draws.amin(0), draws.amax(0)
@@ -79,6 +101,8 @@ def measure(model, n, sigma_end, seed=1000):
         sums = torch.stack([(v * here).sum((1, 2, 3, 4)) for v in (apart, error)], 1)
         ratio = lambda v: float(v[:, 0].sum() / v[:, 1].sum())
         value, lo, hi = bootstrap_interval(sums, ratio, draws=500, generator=seeded(0))
+        edges = dict(zip(("edges", "edges_low", "edges_high"), sharpness(draws[0], x, here)))
+        edges["edges_look"] = sharpness(look, x, here)[0]
         yield dict(
             kind=kind,
             sigma_end=sigma_end,
@@ -92,6 +116,7 @@ def measure(model, n, sigma_end, seed=1000):
             mean=mean_of((draws.mean(0) - x).square()),
             look=mean_of((look - x).square()),
             still=mean_of((past[:, 1:] - x).square()),
+            **edges,
             **{k: float(v) for k, v in sharp.items()},
         )
 

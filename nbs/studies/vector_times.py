@@ -162,6 +162,32 @@ def rivals(n):
         yield from judge_clips(wc.leaves(n, seeded(1100 + seed)), f"true{seed}")
 
 
+# ---------------------------------------------------------------- reading the table
+
+STUDENT = {1: 0.0, 2: 12.71, 3: 4.303}  # of the 95% interval, by the number of trainings
+
+
+def interval_of(rows):
+    """Of rows of one measure, one row a training: the mean, and half its 95% interval.
+
+    Over trainings (Student's) and over test clips (low, high), added in squares; the clips are the same for all trainings."""
+    values, n = torch.tensor([float(r["value"]) for r in rows]), len(rows)
+    clips = sum(float(r["high"]) - float(r["low"]) for r in rows if r["low"]) / 2 / n
+    seeds = STUDENT[n] * float(values.std()) / n**0.5 if n > 1 else 0.0
+    return float(values.mean()), (seeds**2 + clips**2) ** 0.5
+
+
+def told(rows, digits=4):
+    "`interval_of` in words; no interval where there is none."
+    mean, half = interval_of(rows)
+    return f"{mean:.{digits}f}" + f" ± {half:.{digits}f}" * (half > 0)
+
+
+def trainings(rows):
+    n = len({r["seed"] for r in rows})
+    return "one training" if n == 1 else f"{n} trainings"
+
+
 # ---------------------------------------------------------------- the study
 
 
