@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -633,7 +634,7 @@ def test_bad_clips(clips, error, text):
         dict(out="a\0b"),
         dict(out="~nobody-has-this-name/runs"),
     ],
-    ids=str,
+    ids=lambda option: re.sub(r" at 0x[0-9a-f]+", "", str(option)),
 )
 def test_bad_settings(option):
     "Refused before a clip is drawn or a file is written."
