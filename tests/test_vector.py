@@ -427,8 +427,8 @@ def test_an_interval_over_trainings_and_clips(study):
     "Student's t of two degrees of freedom has 97.5 % below 4.303; and clips add in squares"
     vt = study("vector_times")
     row = lambda v, half=0.0: dict(value=v, low=v - half, high=v + half, seed=str(v))
-    t = 4.303  # P(T < t) = 1/2 + t / (2 sqrt(2 + t²)) for two degrees of freedom
-    assert abs(0.5 + t / (2 * (2 + t * t) ** 0.5) - 0.975) < 1e-4
+    # P(T < t) = 1/2 + t / (2 sqrt(2 + t²)) for two degrees of freedom, solved for t
+    t = 0.95 * (2 / (1 - 0.95**2)) ** 0.5
     three = [row(v) for v in (1.0, 2.0, 3.0)]
     assert vt.interval_of(three) == pytest.approx((2.0, t / 3**0.5))
     assert vt.interval_of([row(2.0, 0.5)]) == pytest.approx((2.0, 0.5))

@@ -24,7 +24,7 @@ import whole_clips as wc
 
 from vidiffedu.core import seeded
 from vidiffedu.denoise import FromNoise, FromV, noise_weight, v_weight
-from vidiffedu.intervals import bootstrap_interval
+from vidiffedu.intervals import bootstrap_interval, student
 from vidiffedu.nets import JoinedUNet
 from vidiffedu.sample import ddim_step, ddpm_step
 from vidiffedu.times import grid
@@ -164,8 +164,6 @@ def rivals(n):
 
 # ---------------------------------------------------------------- reading the table
 
-STUDENT = {1: 0.0, 2: 12.71, 3: 4.303}  # of the 95% interval, by the number of trainings
-
 
 def interval_of(rows):
     """Of rows of one measure, one row a training: the mean, and half its 95% interval.
@@ -173,7 +171,7 @@ def interval_of(rows):
     Over trainings (Student's) and over test clips (low, high), added in squares; the clips are the same for all trainings."""
     values, n = torch.tensor([float(r["value"]) for r in rows]), len(rows)
     clips = sum(float(r["high"]) - float(r["low"]) for r in rows if r["low"]) / 2 / n
-    seeds = STUDENT[n] * float(values.std()) / n**0.5 if n > 1 else 0.0
+    seeds = student(n) * float(values.std()) / n**0.5 if n > 1 else 0.0
     return float(values.mean()), (seeds**2 + clips**2) ** 0.5
 
 
