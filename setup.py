@@ -11,7 +11,19 @@ root = Path(__file__).parent
 config = ConfigParser(delimiters=["="])
 config.read(root / "settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
-kinds = {".ipynb", ".csv", ".json", ".py", ".bib", ".safetensors", ".mkv", ".md", ".qmd", ".css"}
+kinds = {
+    ".ipynb",
+    ".csv",
+    ".json",
+    ".py",
+    ".bib",
+    ".safetensors",
+    ".mkv",
+    ".md",
+    ".qmd",
+    ".css",
+    ".html",
+}
 
 beside = [
     "settings.ini",
@@ -30,7 +42,8 @@ def notebook_files(nbs):
     "The lessons and what lies beside them, relative to `nbs`: nothing hidden, generated or linked."
     for path in sorted(nbs.rglob("*")):
         rel = path.relative_to(nbs)
-        skip = any(part.startswith((".", "_")) for part in rel.parts) or rel.name == "conftest.py"
+        parts = [part for part in rel.parts if part != "_sources"]  # of the assignments
+        skip = any(part.startswith((".", "_")) for part in parts) or rel.name == "conftest.py"
         if path.is_file() and not path.is_symlink() and path.suffix in kinds and not skip:
             yield rel
 
@@ -68,6 +81,7 @@ setup(
     license="Apache-2.0",
     keywords=cfg["keywords"].split(),
     python_requires=">=" + cfg["min_python"],
+    package_data={cfg["lib_name"]: ["py.typed"]},
     packages=find_packages(include=[cfg["lib_name"], cfg["lib_name"] + ".*"]),
     install_requires=cfg["requirements"].split(),
     extras_require={"lab": cfg["lab_requirements"].split(), "dev": cfg["dev_requirements"].split()},

@@ -7,13 +7,16 @@
         nb.assert_clean()
 
 By hand:  python tests/browser.py nbs/08_score.ipynb --shot page.png
-What an explorer must offer: a root widget with the DOM class `vidiffedu-explorer`, in it an `ipywidgets.Image` with the
+What an explorer must offer: a root widget with the DOM class `vidiffedu-explorer`, in it an `ipywidgets.HTML` with the
 class `vidiffedu-picture` and standard ipywidgets sliders; while slower work goes on the root has the class `vidiffedu-busy`.
 """
 
 import argparse
+import base64
 import contextlib
+import html
 import importlib.util
+import io
 import json
 import os
 import pathlib
@@ -23,13 +26,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import urllib.error
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PICTURE = ".vidiffedu-explorer .vidiffedu-picture img, .vidiffedu-explorer img.vidiffedu-picture"
 
 # console messages that do not count: (exact pattern, why)
 HARMLESS = [
@@ -178,11 +181,91 @@ def copy_for_test(notebook, folder):
     return folder / notebook.name
 
 
+# ---------------------------------------------------------------- pictures and numbers
+
+
+def close_numbers(a, b, at_most=0.02):
+    "The same words, and numbers that differ by at most 2 % or 0.02."
+    number = r"-?\d+(?:\.\d+)?"
+    if re.sub(number, "#", a) != re.sub(number, "#", b):
+        return False
+    pairs = zip(re.findall(number, a), re.findall(number, b), strict=True)
+    return all(abs(float(x) - float(y)) <= at_most * max(1, abs(float(x))) for x, y in pairs)
+
+
+def pixels(source):
+    import numpy as np
+    from PIL import Image
+
+    data = base64.b64decode(source.partition("base64,")[2])
+    return np.asarray(Image.open(io.BytesIO(data))).astype(float)
+
+
+def same_picture(a, b):
+    "Do two pieces of HTML show the same? Pixels to 2 grey levels on average, lines to one pixel."
+    import numpy as np
+
+    sources = [re.findall(r'src="([^"]*)"', text) for text in (a, b)]
+    lines = [re.findall(r' (?:d|x|y|cx|cy|height)="([^"]*)"', text) for text in (a, b)]
+    if any(len(x) != len(y) for x, y in (sources, lines)):
+        return False
+    for x, y in zip(*sources):
+        if x != y:
+            p, q = pixels(x), pixels(y)
+            if p.shape != q.shape or np.abs(p - q).mean() > 2:
+                return False
+    return all(x == y or close_lines(x, y) for x, y in zip(*lines))
+
+
+def close_lines(a, b, at_most=1.5):
+    "Two lists of places that differ by at most so many screen pixels."
+    p, q = ([float(n) for n in re.findall(r"-?\d+(?:\.\d+)?", text)] for text in (a, b))
+    return len(p) == len(q) and all(abs(x - y) <= at_most for x, y in zip(p, q))
+
+
+def words(text):
+    "The words of a piece of HTML, without those inside diagrams."
+    text = re.sub(r"<svg.*?</svg>|<style.*?</style>|<[^>]*>", " ", text, flags=re.S)
+    return " ".join(html.unescape(text).split())
+
+
+# ---------------------------------------------------------------- accessibility
+
+
+def axe_core(folder):
+    "The source of axe-core, fetched by npm into `folder`; None where npm or the network is missing."
+    npm = shutil.which("npm")
+    if npm is None:
+        return None
+    packed = [npm, "pack", "axe-core@4.14.1", "--silent"]
+    try:
+        run = subprocess.run(packed, cwd=folder, capture_output=True, text=True, timeout=60)
+        archive = next(pathlib.Path(folder).glob("axe-core-*.tgz"), None)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if run.returncode or archive is None:
+        return None
+    with tarfile.open(archive) as tar:
+        return tar.extractfile("package/axe.min.js").read().decode()
+
+
+def accessibility(page, source, inside):
+    "What axe-core finds wrong inside the elements of this selector: one line each."
+    if not page.evaluate("() => !!window.axe"):
+        page.evaluate(source)
+    found = page.evaluate(
+        """async (inside) => (await axe.run({include: [...document.querySelectorAll(inside)]},
+            {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})).violations""",
+        inside,
+    )
+    return [f"{v['id']}: {n['html'][:120]}" for v in found for n in v["nodes"]]
+
+
 class Notebook:
     "An open notebook: what a reader can do with it, by keyboard, and what the browser's console said."
 
     def __init__(self, page, console):
-        self.page, self.console, self.timings = page, console, []
+        self.page, self.console, self.timings, self.at = page, console, [], 0
 
     def run_all(self, timeout=120):
         "Run every cell; an exception in a cell is raised here with the cell's number and its last line."
@@ -197,54 +280,119 @@ class Notebook:
         if errors or failed:
             raise AssertionError("; ".join(errors) or failed)
 
+    @property
+    def root(self):
+        "The explorer in use: the first on the page, or the one that `use` chose."
+        return self.page.locator(".vidiffedu-explorer").nth(self.at)
+
+    def use(self, at):
+        "Turn to explorer number `at` of the page; its predictions and pictures are meant from now on."
+        self.at = at
+        self.root.scroll_into_view_if_needed()
+        return self
+
     def picture(self):
-        "Hash of the bytes that the explorer's picture shows now, and its size in pixels."
-        return self.page.evaluate(
-            """async (css) => { const img = document.querySelector(css); if (!img || !img.naturalWidth) return null;
-            const bytes = await (await fetch(img.src)).arrayBuffer(), hash = await crypto.subtle.digest('SHA-256', bytes);
-            return [Array.from(new Uint8Array(hash)).map(b => b.toString(16).padStart(2, '0')).join(''), img.naturalWidth, img.naturalHeight] }""",
-            PICTURE,
-        )
+        "The HTML of the explorer's picture as it is now, or None."
+        found = self.root.locator(".vidiffedu-picture .widget-html-content")
+        if not found.count():
+            return None
+        return found.evaluate("e => e.querySelector('img, svg') && e.innerHTML")
+
+    def text(self, name):
+        "The words of a part of the explorer: caption, result, note."
+        return self.root.locator(f".vidiffedu-{name}").inner_text().strip()
+
+    def html(self, name):
+        "The HTML of a part of the explorer."
+        return self.root.locator(f".vidiffedu-{name} .widget-html-content").inner_html()
 
     def control(self, label=None):
         "The handle of the slider with this label (the first slider when None)."
-        root = self.page.locator(".vidiffedu-explorer").first
-        row = (
-            root.locator(".widget-slider")
-            if label is None
-            else root.locator(".widget-slider", has=self.page.get_by_text(label, exact=True))
-        )
-        return row.first.locator(".noUi-handle").first
+        rows = self.root.locator(".widget-slider")
+        if label is not None:
+            rows = self.root.locator(".widget-slider", has=self.page.get_by_text(label, exact=True))
+        return rows.first.locator(".noUi-handle").first
 
     def move(self, control=None, key="ArrowRight", timeout=15):
-        "Press `key` on a control; returns the seconds until the picture's new bytes were in the page."
-        before = self.picture()
-        if before is None:
+        "Press `key` on a control; returns the seconds until its new picture was in the page."
+        if self.picture() is None:
             raise AssertionError(
-                "no explorer picture: an Image with class vidiffedu-picture inside class vidiffedu-explorer"
+                "no explorer picture: a part of class vidiffedu-picture inside class vidiffedu-explorer"
             )
-        handle = self.control(control)
+        handle = control if hasattr(control, "focus") else self.control(control)
         handle.scroll_into_view_if_needed(timeout=timeout * 1000)
         handle.focus(timeout=timeout * 1000)
         value = handle.get_attribute("aria-valuetext")
-        self.page.evaluate(
-            """(css) => { const img = document.querySelector(css); window._pressed = null; window._answered = null;
+        self.root.evaluate("""(root) => { window._pressed = null; window._answered = null;
+            const was = root.querySelector('.vidiffedu-picture').innerHTML;
             document.addEventListener('keydown', () => { window._pressed = performance.now() }, {capture: true, once: true});
-            const watch = new MutationObserver(() => { window._answered = performance.now(); watch.disconnect() });
-            watch.observe(img, {attributes: true, attributeFilter: ['src']}) }""",
-            PICTURE,
-        )
+            const watch = new MutationObserver(() => { const picture = root.querySelector('.vidiffedu-picture');
+              if (picture.innerHTML !== was) { window._answered = performance.now(); watch.disconnect() } });
+            watch.observe(root, {childList: true, subtree: true, characterData: true}) }""")
         self.page.keyboard.press(key)
-        stop = time.monotonic() + timeout
-        while (after := self.picture()) is None or after[0] == before[0]:
-            if time.monotonic() > stop:
-                raise AssertionError(
-                    f"the picture did not change within {timeout} s of {key} on {control or 'the first slider'} "
-                    f"(value {value} -> {handle.get_attribute('aria-valuetext')})"
-                )
-            time.sleep(0.02)
+        try:
+            self.page.wait_for_function("() => window._answered", timeout=timeout * 1000)
+        except Exception as e:
+            raise AssertionError(
+                f"the picture did not change within {timeout} s of {key} on {control or 'the first slider'} "
+                f"(value {value} -> {handle.get_attribute('aria-valuetext')})"
+            ) from e
         self.timings.append(self.page.evaluate("() => (window._answered - window._pressed) / 1000"))
         return self.timings[-1]
+
+    def predict(self, words):
+        "Type a prediction and press Enter; returns what settles the question."
+        box = self.root.locator("input[type=text]").first
+        box.scroll_into_view_if_needed()
+        box.focus()
+        self.page.keyboard.type(words)
+        self.page.keyboard.press("Enter")
+        result = self.root.locator(".vidiffedu-result")
+        result.filter(has_text=words).wait_for()
+        return self.text("result")
+
+    def press(self, label):
+        "Press a button of a choice by keyboard."
+        button = self.root.locator(".widget-toggle-button", has_text=re.compile(f"^{label}$")).first
+        button.focus()
+        self.page.keyboard.press("Space")
+
+    def tick(self, label):
+        "Tick or untick a box by keyboard."
+        self.root.get_by_label(label, exact=True).focus()
+        self.page.keyboard.press("Space")
+
+    def theme(self, name):
+        "JupyterLab Light or JupyterLab Dark."
+        self.page.evaluate(
+            """(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})""",
+            name,
+        )
+        shade = "false" if "Dark" in name else "true"
+        self.page.wait_for_selector(f'body[data-jp-theme-light="{shade}"]', state="attached")
+
+    def run_cell(self, i):
+        "Run cell i alone; the text that it prints."
+        self.page.evaluate(
+            """async (i) => { const notebook = window.jupyterapp.shell.currentWidget.content;
+            notebook.activeCellIndex = i; notebook.deselectAll(); window._one = null;
+            window.jupyterapp.commands.execute('notebook:run-cell').then(() => { window._one = true }) }""",
+            i,
+        )
+        self.page.wait_for_function("() => window._one")
+        return self.page.evaluate(
+            """(i) => { const outs = window.jupyterapp.shell.currentWidget.content.model.cells.get(i).outputs, said = [];
+            for (let j = 0; j < outs.length; j++) { const o = outs.get(j).toJSON(); said.push(o.text || '') } return said.flat().join('') }""",
+            i,
+        )
+
+    def next_day(self):
+        "Save, restart the kernel, load the page anew."
+        self.page.evaluate("""async () => { const w = window.jupyterapp.shell.currentWidget;
+            await w.context.save(); await w.sessionContext.session.kernel.restart() }""")
+        self.page.reload()
+        self.page.wait_for_function(RESTORED)
+        self.page.wait_for_function(READY)
 
     def settle(self, timeout=30):
         "Wait until the explorer has finished its slower work; returns the seconds waited."
@@ -269,6 +417,7 @@ class Notebook:
         self.page.screenshot(path=str(path))
 
 
+RESTORED = "() => window.jupyterapp && window.jupyterapp.restored.then(() => true)"
 READY = """() => { const w = window.jupyterapp.shell.currentWidget;
     return w && w.sessionContext && w.sessionContext.ready.then(
         () => !!w.sessionContext.session && w.context.ready.then(() => true)) }"""
@@ -286,8 +435,7 @@ def open_page(browser, url, timeout):
     page.on("console", heard)
     page.on("pageerror", lambda e: console.append(f"uncaught: {e}"))
     page.goto(url)
-    restored = "() => window.jupyterapp && window.jupyterapp.restored.then(() => true)"
-    page.wait_for_function(restored)
+    page.wait_for_function(RESTORED)
     page.wait_for_function(READY)
     return Notebook(page, console)
 

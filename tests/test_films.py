@@ -16,7 +16,7 @@ from PIL import Image
 
 from vidiffedu import films
 from vidiffedu.core import complaint
-from vidiffedu.films import Film, find_films, natural, on_black, runs, scan, turned
+from vidiffedu.films import Film, find_films, natural, on_black, scan, still_runs, turned
 from vidiffedu.video import CachedClips, VideoFolder, square
 
 
@@ -472,13 +472,12 @@ def test_audio_in_the_clothes_of_a_film_is_named(tmp_path):
 def test_snippets_stay_snippets(tmp_path):
     names = [f"ulm_{s:06d}_{k:06d}_left8.png" for s in range(3) for k in range(30)]
     names += [f"bonn_000000_{k:06d}_left8.png" for k in [*range(5), *range(40, 45)]]
-    films = runs(sorted((tmp_path / n for n in names), key=natural))
+    films = still_runs(sorted((tmp_path / n for n in names), key=natural))
     assert [len(f) for f in films] == [5, 5, 30, 30, 30]
     stamps = [tmp_path / f"{t}.png" for t in (1000, 1049, 1100, 1152, 1300, 1351)]
-    assert [len(f) for f in runs(stamps)] == [4, 2]
-    assert [len(f) for f in runs([tmp_path / "a.png", tmp_path / "b.png"])] == [2] and runs(
-        []
-    ) == []
+    assert [len(f) for f in still_runs(stamps)] == [4, 2]
+    assert [len(f) for f in still_runs([tmp_path / "a.png", tmp_path / "b.png"])] == [2]
+    assert still_runs([]) == []
 
 
 # the dataset

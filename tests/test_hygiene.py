@@ -5,6 +5,7 @@ import contextlib
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -123,10 +124,13 @@ def exported(path):
     return []
 
 
+PROTOCOL = {"add_arguments", "run_command"}  # of every module that has commands
+
+
 def test_no_name_is_exported_twice():
     owner, twice = {}, []
     for module, path in modules.items():
-        for name in exported(path):
+        for name in set(exported(path)) - PROTOCOL:
             if name in owner:
                 twice.append(f"{name}: {owner[name]} and {module}")
             owner[name] = module
@@ -144,6 +148,21 @@ def test_no_name_is_defined_twice_in_a_module(name):
                 twice.append(f"{node.name}, line {node.lineno}")
             seen.add(node.name)
     assert not twice, twice
+
+
+# ---------------------------------------------------------------- solutions
+
+
+@each_notebook
+def test_a_solution_is_folded_with_its_outputs(path):
+    "In Lab as on the site: what an exercise asks for is not shown below the question."
+    folded = dict(outputs_hidden=True, source_hidden=True)
+    for c in cells(path):
+        meta, source = c["metadata"], "".join(c["source"])
+        called = re.search(r'^#\|\s*code-summary:\s*"?Solution', source, re.M)
+        if called or "solution" in meta.get("tags", []):
+            assert meta.get("jupyter") == folded and "solution" in meta.get("tags", []), c["id"]
+            assert re.search(r"^#\|\s*code-fold:\s*true", source, re.M), c["id"]
 
 
 # ---------------------------------------------------------------- names that moved

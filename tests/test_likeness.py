@@ -508,6 +508,40 @@ def test_pixels_of_another_range_are_noticed():
     assert said.startswith("target: got values in") and "expected [-1, 1]" in said
 
 
+class Absolute(nn.Module):
+    "In place of LPIPS's network: mean absolute differences of frames."
+
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Parameter(torch.ones(()))
+
+    def forward(self, x, y):
+        return self.one * (x - y).abs().mean((1, 2, 3), keepdim=True)
+
+
+def test_pixels_far_from_the_stated_range_are_refused():
+    "Bytes that are scored as [-1, 1], alone or beside clips in [-1, 1]; a forecast may leave it."
+    x, y = pixels(2, 3, 1, 32, 32), pixels(2, 3, 1, 32, 32, seed=1)
+    as_bytes, net, model = lambda v: (v + 1) * 127.5, RandomFeatures(dim=2), Absolute()
+    for mark in (psnr, ssim, lambda a, b: lpips_distance(a, b, model)):
+        for pair in ((as_bytes(x), as_bytes(y)), (as_bytes(x), y), (x, as_bytes(y))):
+            assert "expected about 2 from darkest to brightest" in complaint(mark, *pair)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            mark(1.9 * x, y)
+        with pytest.warns(UserWarning, match="another scale"):
+            mark((x + 1) / 2, (y + 1) / 2)
+    with warnings.catch_warnings():  # the scale does not matter if it is said
+        warnings.simplefilter("error")
+        assert_close(psnr(as_bytes(x), as_bytes(y), range=255), psnr(x, y), rtol=1e-4, atol=1e-5)
+        grey = ssim((x + 1) / 2, (y + 1) / 2, 1)
+        assert_close(ssim(as_bytes(x), as_bytes(y), 255), grey, rtol=1e-4, atol=1e-5)
+    assert "expected about 1 from" in complaint(psnr, as_bytes(x), as_bytes(y), range=1.0)
+    for features in (net, lambda v: video_features(v, net)):
+        assert "clips: got values in [" in complaint(features, as_bytes(x))
+        features(1.9 * x)
+
+
 def test_one_line_says_what_is_wrong():
     x, s, net = pixels(3, 4, 1, 16, 16), pixels(2, 3, 4, 1, 16, 16, seed=1), RandomFeatures(dim=2)
     for mark in (psnr, ssim):

@@ -1,5 +1,6 @@
 "Files that are old or new and never half, signals that wait, names and settings that must agree."
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from vidiffedu.backbones import load_i3d, load_lpips
 from vidiffedu.cli import new_folder, notebooks_folder
 from vidiffedu.core import complaint
 from vidiffedu.explore.score import leaf_models
+from vidiffedu.likeness import load_scripted
 from vidiffedu.player import save_clip
 from vidiffedu.safety import (
     check_folder,
@@ -175,6 +177,16 @@ def test_a_folder_at_home(tmp_path, monkeypatch):
     assert complaint(check_folder, None, resume=True).startswith("out: got None")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_whoever_may_read_a_new_file_may_read_weights(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_tensors(tmp_path / "t", {"a": torch.zeros(2)}, {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "t").stat().st_mode & 0o777 == 0o640
+
+
 def test_home_is_read_wherever_a_file_is_named(tmp_path, monkeypatch):
     "No folder called ~ appears, and the home of nobody is one line."
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -199,7 +211,8 @@ def test_home_is_read_wherever_a_file_is_named(tmp_path, monkeypatch):
     assert sorted(leaf_models("~/mine")) == [0.5, 0.7, 0.9]
     for load in (load_i3d, load_lpips):
         assert str(tmp_path / "none.pt") in complaint(load, "~/none.pt")
-    for name in ("a.json", "a", "t", "w", "demo"):
+    calls["scripted"] = lambda path: load_scripted(path, trust=True)
+    for name in calls:
         for bad in ("~nobody-has-this-name/x", "", "a\0b"):
             assert ": got " in complaint(calls[name], bad), (name, bad)
     assert list((tmp_path / "elsewhere").iterdir()) == []

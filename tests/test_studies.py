@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 STUDIES = Path(__file__).resolve().parents[1] / "nbs/studies"
-NAMES = ["bridge_steps", "residual_scale", "score_frequency", "score_memory", "whole_clips"]
+SHORT = ["bridge_steps", "residual_scale", "score_frequency", "score_memory", "whole_clips"]
+NAMES = [*SHORT, "masks_long", "masks_more", "residual_arms"]  # SHORT: with a preset of a minute
+BESIDE = "record", "residual_rivals", "vector_long", "vector_times"  # what they import
 each_study = pytest.mark.parametrize("name", NAMES)
 
 
@@ -20,7 +22,7 @@ def beside(monkeypatch):
     "Python looks beside a script first; here it is told to."
     monkeypatch.syspath_prepend(str(STUDIES))
     yield
-    for name in (*NAMES, "record"):
+    for name in (*NAMES, *BESIDE):
         sys.modules.pop(name, None)
 
 
@@ -37,7 +39,16 @@ def refuse(*_, **__):
     raise AssertionError("trained again")
 
 
+def no_training(study, monkeypatch):
+    for place in (study, study.record):
+        monkeypatch.setattr(place, "train", refuse, raising=False)
+
+
 # ---------------------------------------------------------------- every study
+
+
+# columns of other arms than the quick one
+ELSEWHERE = {"whole_clips": {"guess"}, "masks_more": {"known_unchanged", "samples"}}
 
 
 @each_study
@@ -47,35 +58,40 @@ def test_it_runs_and_is_not_run_twice(name, tmp_path, monkeypatch, capsys):
     study.main(["--quick", "--out", str(out)])
     found, committed = rows(out), rows(STUDIES / f"{name}.csv")
     missing = set(committed[0]) - set(found[0])
-    assert missing <= {"guess"}  # of the arm without a network
+    assert missing <= ELSEWHERE.get(name, set())
     assert {"torch", "commit", "hardware", "date"} <= set(found[0])
     assert all(row["torch"] == torch.__version__ and row["date"] for row in found)
     assert all(float(row["low"]) <= float(row["high"]) for row in found if row["low"])
     assert sorted(p.name for p in tmp_path.iterdir())[0] == out.name
     before = out.read_bytes()
-    monkeypatch.setattr(study.record, "train", refuse)
+    no_training(study, monkeypatch)
     study.main(["--quick", "--out", str(out)])
     assert out.read_bytes() == before and "1 of 1 jobs are there" in capsys.readouterr().out
 
 
-# not run in full: `masks_v` has one seed, and of the sprites only the weights are kept
+# what has been run of studies that were not run in full: arms, and more of a command line
 RUN = {
-    "whole_clips": "constant scalar ptss0.2 ptss1 masks masks_p0 masks_p0.75 masks_times".split()
+    "whole_clips": ["constant scalar ptss0.2 ptss1 masks masks_p0 masks_p0.75 masks_times"],
+    "masks_more": ["p0.5 concat cosine few32 K4 K5 --seeds 0", "concat"],
+    "residual_arms": [
+        "law exact rvd rvd_mu vd forecast plain latent --worlds leaf --seeds 0",
+        "still rvd rvd_half rvd_noise vd_time vd_weights forecast plain --worlds street --seeds 0",
+    ],
 }
 
 
 @each_study
 def test_the_committed_table_is_complete(name, tmp_path, monkeypatch):
     "The study, started on what is committed, finds every job done."
-    study, arms = load(name), RUN.get(name)
+    study, runs = load(name), RUN.get(name)
     for file in STUDIES.glob(f"{name}*.csv"):
         shutil.copy(file, tmp_path)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    monkeypatch.setattr(study.record, "train", refuse)
+    no_training(study, monkeypatch)
     if name == "residual_scale":
         monkeypatch.setattr(study, "worlds", lambda *_: (None, []))
-    argv = ["--arms", *arms] if arms else []
-    study.main([*argv, "--out", str(tmp_path / f"{name}.csv")])
+    for argv in [["--arms", *run.split()] for run in runs] if runs else [[]]:
+        study.main([*argv, "--out", str(tmp_path / f"{name}.csv")])
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
@@ -83,7 +99,8 @@ def test_the_committed_table_is_complete(name, tmp_path, monkeypatch):
 def test_weights_for_the_lessons_come_from_the_full_study_only(name):
     study = load(name)
     assert study.settings([]).full and study.settings([]).out == STUDIES / f"{name}.csv"
-    for argv in (["--quick"], ["--short"], ["--out", "elsewhere.csv"]):
+    short = [["--short"]] if name in SHORT else []
+    for argv in (["--quick"], *short, ["--out", "elsewhere.csv"]):
         assert not study.settings(argv).full
     assert study.settings(["--quick"]).out is None
 

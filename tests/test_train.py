@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import Dataset
 
-from vidiffedu import threads
+from vidiffedu import safety, threads
 from vidiffedu.core import complaint
 from vidiffedu.safety import read_tensors, write_tensors
 from vidiffedu.train import (
@@ -164,6 +164,54 @@ def test_interrupt_saves_and_resumes(number, tmp_path, capsys):
     saved = load_file(tmp_path / "a" / "weights.safetensors")
     for k, v in run.ema.state_dict().items():
         assert torch.equal(v, saved[k])
+
+
+@pytest.mark.parametrize("out", [True, False])
+def test_in_a_notebook_an_interrupt_ends_the_run_with_one_line(out, tmp_path, monkeypatch, capsys):
+    "The checkpoint is written first; the exception carries what `fit` returns elsewhere."
+    monkeypatch.setattr(safety, "in_notebook", lambda: True)
+    folder = tmp_path / "run" if out else None
+    how = dict(steps=30, out=folder, progress=False, threads=1)
+    model, clips = Slope(), torch.zeros(8, 1, 1, 4, 4)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        fit(model, clips, on_step=at(7, signal.SIGINT), **how)
+    stop, text = caught.value, str(caught.value)
+    assert isinstance(stop, safety.Stopped) and stop.run.step == 8 and len(stop.run.losses) == 8
+    assert text.startswith("stopped at step 8 of 30; ") and capsys.readouterr().out == ""
+    assert ("resume=True" in text and str(folder) in text) if out else "nothing saved" in text
+    assert stop._render_traceback_() == [f"{text}. The cells below were not run."]
+    assert model.training and all(p.grad is None for p in model.parameters())
+    if out:
+        assert fit(Slope(), clips, resume=True, **how).step == 30
+        assert "at step 8 of 30" in capsys.readouterr().out
+
+
+def test_jupyter_shows_a_stopped_run_as_one_line(tmp_path):
+    "In a kernel: the next cell of Run All is not run."
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    cells = [
+        "import signal, torch\nfrom torch import nn\nfrom vidiffedu.train import fit",
+        "class Slope(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.w = nn.Parameter(torch.zeros(()))\n"
+        "    def loss(self, clip, generator=None):\n"
+        "        return self.w\n"
+        "stop = lambda step, loss: signal.raise_signal(signal.SIGINT) if step == 3 else None",
+        "run = fit(Slope(), torch.zeros(8, 1, 1, 4, 4), 30, on_step=stop, progress=False)",
+        "print('the next cell')",
+    ]
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in cells])
+    nb.metadata["kernelspec"] = dict(name="python3", display_name="", language="python")
+    where = {"metadata": {"path": str(tmp_path)}}
+    with pytest.raises(nbclient.exceptions.CellExecutionError):
+        nbclient.NotebookClient(nb, timeout=120, resources=where).execute()
+    (output,) = nb.cells[2].outputs
+    assert output["output_type"] == "error" and output["ename"] == "Stopped"
+    (line,) = output["traceback"]
+    assert line.startswith("stopped at step 4 of 30; nothing saved. The cells below")
+    assert nb.cells[3].outputs == []
 
 
 def test_resume_without_a_checkpoint_starts_fresh_and_says_so(tmp_path, capsys):
@@ -871,6 +919,32 @@ def test_a_finished_run_goes_on_along_the_longer_runs_cosine(tmp_path):
     assert longer.step == 12 and len(longer.losses) == 12
     line = complaint(fit, model, clips, steps=11, resume=True, **how)
     assert line.startswith("steps: got 11, expected 12")
+
+
+@pytest.mark.parametrize("dtype, share", [(torch.float16, 2**-11), (torch.bfloat16, 2**-8)])
+def test_weights_in_half_the_bytes(dtype, share, tmp_path):
+    "Parameters are rounded to the nearest number, buffers are exact, and a model reads both."
+    torch.manual_seed(0)
+    model, again = (nn.Sequential(nn.Linear(40, 40), nn.BatchNorm1d(40)) for _ in range(2))
+    model[1].running_var.uniform_(0.5, 2)
+    save_weights(model, tmp_path / "whole")
+    save_weights(model, tmp_path / "half", dtype=dtype)
+    sizes = [(tmp_path / name).stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.65 * sizes[1]
+    load_weights(again, tmp_path / "half")
+    assert torch.equal(again[1].running_var, model[1].running_var)
+    for have, want in zip(again.parameters(), model.parameters(), strict=True):
+        assert have.dtype is torch.float32
+        torch.testing.assert_close(have, want, rtol=share, atol=1e-7)
+        assert want.abs().max() == 0 or want.max() == 1 or not torch.equal(have, want)
+    with torch.no_grad():
+        model[0].weight[0, 0] = 7e4  # beyond half precision
+    if dtype is torch.float16:
+        line = complaint(save_weights, model, tmp_path / "big", dtype=dtype)
+        assert line.startswith("dtype: got torch.float16 for 0.weight up to 7e+04")
+        assert not (tmp_path / "big").exists()
+    else:
+        save_weights(model, tmp_path / "big", dtype=dtype)
 
 
 def test_a_run_goes_on_with_the_schedule_that_it_began_with(tmp_path):

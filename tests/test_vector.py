@@ -206,6 +206,17 @@ def test_a_plain_clip_has_a_nearest_leaf_too(grey):
     assert grey > -1 or (leaf + 1).square().mean() < 4 / 256
 
 
+def test_light_around_the_centre_of_a_pixel_has_a_nearest_leaf():
+    "There the distance from the pixel has no gradient: one pixel, once and in all frames; a square; a track that passes over one"
+    x = torch.full((4, 5, 1, 16, 16), -1.0)
+    x[0, :, 0, 5, 6] = x[1, 2, 0, 5, 6] = x[3, 0, 0, 4, 4] = x[3, 4, 0, 8, 6] = 1.0
+    x[2, :, 0, 4:7, 8:11] = 1.0
+    numbers, near = nearest_leaf(x)
+    assert numbers.isfinite().all() and near.isfinite().all()
+    assert (numbers[2, :4] - torch.tensor([5.0, 9.0, 5.0, 9.0])).abs().max() < 0.05
+    assert (near[2] - x[2]).square().mean() < 0.01
+
+
 def test_a_dim_leaf_is_as_far_as_its_light():
     "Half the contrast: the nearest white leaf errs by the missing light, or is smaller; never 0"
     x = leaf((7.0, 7.0), (0.2, 0.1), 3.5)

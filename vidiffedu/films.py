@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VIDEOS', 'PICTURES', 'turned', 'on_black', 'picture', 'pixel_shape', 'Film', 'scan', 'is_animated', 'natural',
-           'find_films', 'runs']
+           'find_films', 'still_runs']
 
 # %% ../nbs/36_films.ipynb #67bd5b45
 import os
@@ -364,7 +364,7 @@ def find_films(root):
             else:
                 others[kind or "no ending"] += 1
         stills.sort(key=lambda p: (p.suffix.lower(), natural(p)))  # masks beside the frames
-        films += [(folder, run) for run in runs(stills)]
+        films += [(folder, run) for run in still_runs(stills)]
     films += [(folder, []) for folder in lost]
     return sorted(films, key=lambda f: natural((f[1] or f)[0])), others
 
@@ -378,7 +378,7 @@ def _numbered(path):
     return tuple(parts[::2]), [int(p) for p in parts[1::2]]
 
 
-def runs(pictures):
+def still_runs(pictures):
     "Pictures in natural order, cut into films where the name changes or the numbering jumps."
     films, steps = [[p] for p in pictures[:1]], []
     for before, now in zip(pictures, pictures[1:]):

@@ -7,10 +7,7 @@ __all__ = ['better', 'psnr', 'ssim', 'lpips_distance', 'frechet_distance', 'load
            'feature_distance', 'judge_forecast']
 
 # %% ../nbs/16_likeness.ipynb #8e6e0fe8
-import math
 import warnings
-from numbers import Real
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,11 +18,12 @@ from torch import nn
 from .backbones import I3D, load_i3d, load_lpips  # noqa: F401 (asked for here as well)
 from .core import check_finite, check_range, check_video, check_whole, seeded
 from .crps import crps, energy_score, in_float64
+from .safety import at_home, check_span
 
 # %% ../nbs/16_likeness.ipynb #24c64077
 #| code-fold: true
 #| code-summary: "psnr and ssim, frame by frame"
-def _pair(x, y):
+def _pair(x, y, range=2.0):
     "Two clips of one shape, in at least float32."
     check_video(x, "x")
     check_video(y, "y")
@@ -34,14 +32,9 @@ def _pair(x, y):
     if x.device != y.device:
         raise ValueError(f"y: got one on {y.device}, expected {x.device}, as x")
     check_finite(x=x, y=y)
+    check_span(range, x=x, y=y)
     kind = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
     return x.to(kind), y.to(kind)
-
-
-def _positive(range):
-    if not isinstance(range, Real) or isinstance(range, bool) or not 0 < range < math.inf:
-        raise ValueError(f"range: got {range!r}, expected a positive number")
-    return float(range)
 
 
 def psnr(
@@ -50,9 +43,9 @@ def psnr(
     range=2.0,  # of the pixels: 2 for [-1, 1]
 ):  # (b f) decibels; infinite where the frames are equal
     "Peak signal-to-noise ratio of every frame."
-    x, y = _pair(x, y)
+    x, y = _pair(x, y, range)
     error = reduce((x - y) ** 2, "b f c h w -> b f", "mean")
-    return 10 * torch.log10(_positive(range) ** 2 / error)
+    return 10 * torch.log10(float(range) ** 2 / error)
 
 
 def _windows(n, like):  # (n - 10, n): row i has the Gaussian window over i .. i + 10
@@ -68,13 +61,13 @@ def ssim(
     range=2.0,  # of the pixels: 2 for [-1, 1]
 ):  # (b f), at most 1
     "Structural similarity of every frame [wang2004ssim, eq. 13]: no padding, colours averaged."
-    x, y = _pair(x, y)
+    x, y = _pair(x, y, range)
     h, w = x.shape[-2:]
     if min(h, w) < 11:
         raise ValueError(f"x: got frames of {h} x {w}, expected at least 11 x 11, the window")
     down, across = _windows(h, x), _windows(w, x)
     mx, my, xx, yy, xy = (down @ v @ across.T for v in (x, y, x * x, y * y, x * y))
-    c1, c2 = (0.01 * _positive(range)) ** 2, (0.03 * range) ** 2
+    c1, c2 = (0.01 * float(range)) ** 2, (0.03 * float(range)) ** 2
     above = (2 * mx * my + c1) * (2 * (xy - mx * my) + c2)
     below = (mx**2 + my**2 + c1) * (xx - mx**2 + yy - my**2 + c2)
     found = reduce(above / below, "b f c h w -> b f", "mean")
@@ -192,7 +185,7 @@ def load_scripted(
 ):  # a network for `video_features`: clips (b f c h w) in [-1, 1], c 1 or 3, to (b d)
     "A network from TorchScript, frozen. ValueError without trust=True; `load_i3d` needs no trust."
     check_whole(1, none=False, size=size)
-    if not (file := Path(file).expanduser()).is_file():
+    if not (file := at_home(file, "file")).is_file():
         raise FileNotFoundError(f"file: got {file}, which is no file, expected TorchScript")
     if trust is not True:
         expected = "trust=True if you trust its maker: loading runs the program that it holds"
@@ -230,6 +223,7 @@ class RandomFeatures(nn.Module):
 
     def forward(self, clips):
         check_video(clips, "clips", channels=self.weights[0].shape[1])
+        check_span(clips=clips)
         x = rearrange(clips, "b f c h w -> b c f h w")
         for k, weight in enumerate(self.weights):
             x = F.leaky_relu(F.conv3d(x, weight, stride=(1 + k % 2, 2, 2), padding=1), 0.2)
@@ -244,6 +238,7 @@ def video_features(
 ):  # (b d) float32, on the device of `clips`
     "Features of clips, a portion at a time on the network's device."
     check_video(clips, "clips")
+    check_span(clips=clips)
     check_whole(1, chunk=chunk)
     if not callable(net):
         got = type(net).__name__
@@ -296,11 +291,8 @@ def _check_forecast(samples, target, past):
     least, most = (float(v) for v in target.aminmax())
     check_range(least, most, -1, 1, "target")
     if 0 <= least < most:
-        warnings.warn(
-            f"target: got values in [{least:.4g}, {most:.4g}], expected [-1, 1]; "
-            f"scores of pixels in [0, 1] are on another scale",
-            stacklevel=4,
-        )
+        scale = "expected [-1, 1]; scores of pixels in [0, 1] are on another scale"
+        warnings.warn(f"target: got values in [{least:.4g}, {most:.4g}], {scale}", stacklevel=4)
     if past is not None:
         check_video(past, "past")
         if len(past) != len(target) or past.shape[2:] != target.shape[2:]:
@@ -326,7 +318,9 @@ def _ensemble_scores(samples, target, own):
 
 def _mean_and_best(name, mark, samples, target):
     "Over the futures of each clip, their marks averaged over frames first."
-    each = torch.stack([mark(x, target).mean(1) for x in samples])  # (s b)
+    with warnings.catch_warnings():  # judge_forecast has said what there was to say
+        warnings.simplefilter("ignore")
+        each = torch.stack([mark(x, target).mean(1) for x in samples])  # (s b)
     best = each.amax(0) if better[name] is max else each.amin(0)
     return {f"{name}_mean": float(each.mean()), f"{name}_best": float(best.mean())}
 

@@ -19,7 +19,7 @@ import numpy as np
 from einops import rearrange, repeat
 
 from .core import check_labels, check_whole, stack_bytes
-from .safety import write_atomically
+from .safety import at_home, write_atomically
 
 # %% ../nbs/22_player.ipynb #bb59a14c
 class Player:
@@ -219,7 +219,7 @@ def save_clip(
     scale=None,  # pixels in the file for each pixel of the clip; None: clips about 128 wide
 ) -> Path:
     "Write a clip, or several side by side. The file appears complete or not at all."
-    path, pixels = Path(path).expanduser(), _bytes_of(clip)
+    path, pixels = at_home(path), _bytes_of(clip)
     check_whole(scale=scale)
     _check_fps(fps)
     kind = path.suffix.lower()

@@ -96,9 +96,11 @@ def clip_source(
 # %% ../nbs/10_train.ipynb #5a59392a
 #| code-fold: true
 #| code-summary: "save_weights and load_weights"
-def save_weights(model: nn.Module, path: str | Path):
-    "Write parameters and buffers (tensors not trained) to one safetensors file, whole or not."
+def save_weights(model: nn.Module, path: str | Path, dtype: torch.dtype | None = None):
+    "Write parameters (in `dtype`, torch.float16 say) and buffers to one file, whole or not."
     state = safety.plain_names(model.state_dict().items())
+    if dtype is not None:
+        state |= safety.rounded(safety.plain_names(model.named_parameters()), dtype)
     safety.write_tensors(path, state, safety.label_of(model, kind="weights"))
 
 
@@ -106,7 +108,7 @@ def load_weights(
     model: nn.Module,  # same names and shapes as what was saved; changed in place
     path: str | Path,  # from `save_weights`, or weights.safetensors in the `out` of `fit`
 ) -> nn.Module:
-    "Read weights, all or nothing. ValueError: corrupt or another model. FileNotFoundError."
+    "Read weights into the model's dtypes. ValueError: corrupt, another model. FileNotFoundError."
     tensors, label = safety.read_tensors(path)
     if label.get("kind") == "checkpoint":
         expected = "weights.safetensors beside it, or fit(..., resume=True)"
@@ -281,7 +283,8 @@ def fit(
 
     Clips are floating, in [-1, 1]; a function gets a generator on the training device. Killed
     and resumed, a run gives the same weights (tested on one CPU thread). The model comes back
-    on its device, in its mode. Ctrl-C (or SIGTERM) finishes the step, saves and returns."""
+    on its device, in its mode. Ctrl-C (or SIGTERM) finishes the step, saves and returns; in a
+    notebook it raises `safety.Stopped`, which ends Run All."""
     from accelerate import Accelerator
     from tqdm.auto import tqdm
 
@@ -359,8 +362,8 @@ def fit(
         accelerator.wait_for_everyone()
     finally:
         model.to(home).train(mode)
-    if stop:
-        how = f"go on with fit(..., out={str(out)!r}, resume=True)" if out else "nothing saved"
-        accelerator.print(f"stopped at step {run.step} of {steps}; {how}")
     pace, losses = (run.step - first) / max(seconds, 1e-9), torch.tensor(run.losses)
-    return Run(run.averaged().to(home), losses, run.step, steps, seconds, pace, run.threads)
+    done = Run(run.averaged().to(home), losses, run.step, steps, seconds, pace, run.threads)
+    if stop:
+        safety.tell_stopped(done, out, accelerator.print)
+    return done

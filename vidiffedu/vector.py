@@ -242,7 +242,7 @@ def nearest_leaf(
     (points, mass), frames = centre_of_light(x), torch.arange(f, device=x.device, dtype=x.dtype)
     ends = straight(points, frames, frames[[0, -1]]).flatten(1)
     radius = (mass.mean(1, keepdim=True) / torch.pi).sqrt()
-    found = torch.cat([ends, radius], 1).detach()
+    found = torch.cat([ends + 1e-4, radius], 1).detach()  # a pixel's own centre has no slope
     found[mass.mean(1) < 1e-3, :4] = (size - 1.3) / 2  # no light: start in the middle
     found.requires_grad_()
 

@@ -228,7 +228,7 @@ def beside(path, ending):
 def for_lessons(a, model, name):
     "Save the weights that a lesson loads; only from the study itself."
     if a.full:
-        save_weights(model, CHECKPOINTS / f"{name}.safetensors")
+        save_weights(model, CHECKPOINTS / f"{name}.safetensors", dtype=torch.float16)
 
 
 def interval(values):

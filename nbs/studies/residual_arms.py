@@ -260,7 +260,7 @@ def train(a, job, few, clips, how):
     weights, scale = trained_weights(make(few)), float(run.ema.scale)
     if a.weights and job["seed"] == 0:
         name = f"residual_{job['world']}_{job['arm']}.safetensors"
-        save_weights(run.ema, pathlib.Path(a.weights) / name)
+        save_weights(run.ema, pathlib.Path(a.weights) / name, dtype=torch.float16)
     return run, dict(scale=scale, weights=weights, **record.facts(run))
 
 

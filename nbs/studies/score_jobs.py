@@ -10,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import record
+import torch
 
 from vidiffedu.train import save_weights
 
@@ -45,4 +46,4 @@ def keep(a, model, name):
     "The weights that a lesson loads: from the study itself, or from one of its jobs, beside that job's table."
     record.for_lessons(a, model, name)
     if not a.full and a.out is not None and a.out.parent.name.endswith("_parts"):
-        save_weights(model, a.out.parent / f"{name}.safetensors")
+        save_weights(model, a.out.parent / f"{name}.safetensors", dtype=torch.float16)

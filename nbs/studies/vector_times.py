@@ -16,6 +16,7 @@ code (50 DDIM steps) and `held_ddim` the same steps with the frames held. `known
 The arm `none` has the rivals without a network, and twenty sets of true clips (`true0` ...) in the place of generated ones."""
 
 import functools
+import math
 import pathlib
 
 import record
@@ -183,6 +184,22 @@ def told(rows, digits=4):
     return f"{mean:.{digits}f}" + f" ± {half:.{digits}f}" * (half > 0)
 
 
+def factor_told(top, bottom, digits=1):
+    """Geometric mean of top / bottom over the seeds that both have, with its 95% interval.
+
+    Over trainings (Student's) and over test clips, those of both sides, added in squares."""
+    below = {r["seed"]: r for r in bottom}
+    pairs = [(r, below[r["seed"]]) for r in top if r["seed"] in below]
+    logs = torch.tensor([math.log(float(a["value"]) / float(b["value"])) for a, b in pairs])
+    width = lambda r: (float(r["high"]) - float(r["low"])) / 2 / float(r["value"])
+    half = [sum(map(width, side)) / len(pairs) for side in zip(*pairs)]
+    if len(pairs) > 1:
+        half.append(student(len(pairs)) * float(logs.std()) / len(pairs) ** 0.5)
+    ends = (math.exp(float(logs.mean()) + v) for v in (0, -math.hypot(*half), math.hypot(*half)))
+    mean, low, high = (f"{v:.{digits}f}" for v in ends)
+    return f"{mean} ({low} to {high})"
+
+
 def trainings(rows):
     n = len({r["seed"] for r in rows})
     return "one training" if n == 1 else f"{n} trainings"
@@ -235,7 +252,7 @@ def constant(step, steps, warmup):
 def keep_weights(a, job, model, name):
     "Of seed 0, in the folder that was asked for."
     if a.weights and job["seed"] == 0:
-        save_weights(model, pathlib.Path(a.weights) / f"{name}.safetensors")
+        save_weights(model, pathlib.Path(a.weights) / f"{name}.safetensors", dtype=torch.float16)
 
 
 def join(a, name="vector_times"):

@@ -34,7 +34,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIELDS = ["notebook", "seconds", "peak_mb", "threads", "torch", "hardware", "date", "sha"]
-KINDS = ("[0-9]*", "explorers/*", "appendix/*")
+KINDS = ("[0-9]*", "explorers/*", "appendix/*", "errata", "teach/*", "assignments/*")
 
 
 def code_sha(path):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..core import expand, seeded
-from . import Explorer, slider, tick, tiles
+from . import Explorer, rows, slider, tick, tiles
 from ..masks import lattice_leaves, replacing
 from ..oracle import Points
 from ..paths import VP
@@ -25,6 +25,7 @@ class MaskScene:
         self.clips, self.n, self.steps, self.path = clips, n, steps, VP()
         self.frames = clips.shape[1]
         self.denoise = Points(clips).denoiser(self.path)
+        self.zoom = max(1, round(48 / clips.shape[-1]))
 
     def controls(self):
         last = self.frames - 1
@@ -41,12 +42,33 @@ class MaskScene:
         return torch.tensor([ticks[f"known{i + 1}"] for i in range(self.frames)])
 
     @torch.no_grad()
-    def draw(self, clip, log_sigma, **ticks):
+    def lines(self, clip, log_sigma, **ticks):  # -> {line: clip}
+        "The truth, what the denoiser sees, and its exact guess."
         x, known = self.clips[clip : clip + 1], self.known(ticks)
         t = torch.where(known, 0.0, self.path.time_at(torch.tensor(10**log_sigma)))[None]
         x_t, _ = self.path.perturb(x, t, generator=seeded(clip))
         seen = x_t / expand(self.path.a(t), x_t).clamp(min=0.1)
-        return self.sheet(torch.cat([x, seen, self.denoise(x_t, t, None)]))
+        return dict(truth=x, seen=seen, guess=self.denoise(x_t, t, None))
+
+    def draw(self, **values):
+        lines = {name: x[0, :, 0] for name, x in self.lines(**values).items()}
+        heads = [f"{i} known" if k else str(i) for i, k in enumerate(self.known(values), 1)]
+        return rows(lines, self.zoom, heads, "frame")
+
+    def alt(self, log_sigma, **values):
+        known = ", ".join(str(i) for i, k in enumerate(self.known(values), 1) if k) or "none"
+        return f"Known frames: {known}. The others have noise σ = {10**log_sigma:.2f}."
+
+    def settle(self, clip, **values):
+        "How many clips of the world have these known frames?"
+        k = int(self.agree(self.known(values), clip).sum())
+        words = f"<b>{k} of {len(self.clips)}</b> clips agree with the known frames."
+        return f"{words} Under the picture: completions with the known frames held (left), by replacement (right)."
+
+    def agree(self, known, clip):  # -> (n,) bool
+        "The clips whose known frames are this clip's."
+        apart = (self.clips - self.clips[clip])[:, known]
+        return apart.abs().sum((1, 2, 3, 4)) < 1e-2
 
     def sheet(self, clips):
         "A row for each clip (k,f,1,h,w)."
@@ -54,8 +76,9 @@ class MaskScene:
 
     def pair(self, held, replaced):
         "Completions held on the left, replaced on the right."
-        left, right = self.sheet(held), self.sheet(replaced)
-        return np.concatenate([left, np.ones((len(left), 4)), right], 1)
+        left, right = self.sheet(held[:4]), self.sheet(replaced[:4])
+        both = np.concatenate([left, np.ones((len(left), 4)), right], 1)
+        return both.repeat(2, 0).repeat(2, 1)
 
     def ways(self, x, known):
         "{name: (table of times, step)} of the two ways to keep the known frames."
@@ -92,8 +115,7 @@ class MaskScene:
     def fitting(self, x, clip, known):
         "How many are nearest, in the unknown frames, to a clip with the same known frames?"
         apart = (x[:, None] - self.clips)[:, :, ~known].square().mean((2, 3, 4, 5))
-        other = (self.clips[apart.argmin(1)] - self.clips[clip])[:, known]
-        return int((other.abs().sum((1, 2, 3, 4)) < 1e-2).sum())
+        return int(self.agree(known, clip)[apart.argmin(1)].sum())
 
 # %% ../../nbs/explorers/masks.ipynb #explorer
 def masks_explorer(
@@ -103,8 +125,11 @@ def masks_explorer(
 ):
     "masks: the exact guess of the unknown frames; below, completions held and replaced."
     scene = MaskScene(lattice_leaves() if clips is None else clips, n_samples, steps)
-    alt = (
-        "rows: truth, what the denoiser sees, its exact guess; below, "
-        f"{n_samples} completions with the known frames held (left) and by replacement (right)"
+    question = (
+        f"Frames 1 and {scene.frames} are known. {n_samples} completions are drawn with the known frames held, and "
+        f"{n_samples} by replacement. <b>How many of those by replacement move as the known frames demand?</b>"
     )
-    return Explorer(scene.draw, scene.controls(), refine=scene.refine, alt=alt, scale=5)
+    how = dict(alt=scene.alt, question=question, settle=scene.settle, name="masks")
+    controls = scene.controls()
+    needs = [name for name in controls if name != "log_sigma"]
+    return Explorer(scene.draw, controls, scene.refine, needs=needs, **how)

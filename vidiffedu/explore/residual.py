@@ -10,7 +10,7 @@ import torch
 
 from ..core import expand, seeded
 from ..data import turning_leaf
-from . import Explorer, choice, slider, tiles
+from . import Explorer, buttons, img, row, slider, tiles
 from ..oracle import Mixture
 from ..paths import Cosine
 from ..sample import ddpm_step, sample
@@ -45,29 +45,48 @@ class ResidualScene:
     def controls(self):
         return dict(
             clip=slider("clip", 0, 0, len(self.fork.past) - 1, 1),
-            forecast=choice("forecaster", forecasts, "last frame"),
-            log_scale=slider("scale: log₁₀ s", 0.0, -1.5, 1.0, 0.1),
+            forecast=buttons("forecaster", forecasts, "last frame"),
+            log_scale=slider("scale: log₁₀ λ", 0.0, -1.5, 1.0, 0.1),
             time=slider("time t", 0.5, 0.0, 1.0, 0.02),
-            step=choice("Algorithm 1", residual_steps, "with the root"),
+            step=buttons("Algorithm 1", residual_steps, "as printed"),
         )
 
-    def at(self, clip, forecast, log_scale, **_):  # -> futures, μ, s, denoise
+    def at(self, clip, forecast, log_scale):  # -> futures, μ, s, denoise
         both, scale = self.fork.outcomes[clip], 10**log_scale
         mu = forecasts[forecast](self.fork.past[clip : clip + 1], Mixture(both, [0.7, 0.3]))
         residuals = Mixture((both - mu) / scale, [0.7, 0.3])
         return both, mu, scale, residuals.denoiser(self.path)
 
-    def draw(self, clip, time, **values):
-        both, mu, scale, denoise = self.at(clip, **values)
+    def look(self, clip, forecast, log_scale, time):  # -> {label: frame}
+        "From the last frame to the sum of forecast and estimated residual."
+        both, mu, scale, denoise = self.at(clip, forecast, log_scale)
         x, t = both[self.fork.happened[clip]][None], torch.tensor(time, dtype=torch.float64)
         r = (x - mu) / scale
         r_t, _ = self.path.perturb(r, t, generator=seeded(clip))
         last = self.fork.past[clip : clip + 1, -1:]
-        row = [last, mu, x, r, r_t, mu + scale * denoise(r_t, t)]
-        return tiles(torch.cat(row)[:, 0, 0], 6)
+        shown = torch.cat([last, mu, x, r, r_t, mu + scale * denoise(r_t, t)])[:, 0, 0]
+        names = ["last frame", "forecast μ", "next frame x", "residual r = (x − μ) / λ"]
+        names += ["noisy residual", "sum μ + λ r̂"]
+        return dict(zip(names, shown, strict=True))
 
-    def refine(self, clip, time, step, **values):
-        both, mu, scale, denoise = self.at(clip, **values)
+    def draw(self, clip, forecast, log_scale, time):
+        frames = self.look(clip, forecast, log_scale, time)
+        zoom = max(1, round(64 / self.fork.past.shape[-1]))
+        return row(list(frames.values()), list(frames), zoom)
+
+    def alt(self, clip, forecast, log_scale, time):
+        frames = self.look(clip, forecast, log_scale, time)
+        r = float(frames["residual r = (x − μ) / λ"].square().mean().sqrt())
+        return f"Forecast: {forecast}. The residual has rms {r:.2f} in its own unit, λ = {10**log_scale:.2g}."
+
+    def settle(self, log_scale, time):
+        sigma = float(self.path.sigma(torch.tensor(time, dtype=torch.float64)))
+        pixels = f"{sigma * 10**log_scale:.2f}" if sigma < 1e4 else "without bound"
+        said = f"At t = {time:.2f} the noise in pixels is λσ = <b>{pixels}</b>."
+        return f"{said} Under the picture: {self.n} draws of the next frame, counted."
+
+    def refine(self, clip, forecast, log_scale, step):
+        both, mu, scale, denoise = self.at(clip, forecast, log_scale)
         g, ts = seeded(clip + 1), grid(200, 1)
         r_s = torch.randn(self.n, *mu.shape[1:], generator=g)
         how = dict(step=residual_steps[step], generator=g)
@@ -75,7 +94,7 @@ class ResidualScene:
             r_s = sample(denoise, self.path, r_s, ts[i : i + 21], **how)
             r_hat = denoise(r_s, ts[i + 20]) if i < 180 else r_s
             x = mu + scale * r_hat
-            yield tiles(x[:, 0, 0], 8), self.count(x, both)
+            yield img(tiles(x[:32, 0, 0], 16), "32 of the draws", 2), self.count(x, both)
 
     def count(self, x, both):
         apart = (x[:, None] - both).square().mean((2, 3, 4, 5))
@@ -85,13 +104,14 @@ class ResidualScene:
 # %% ../../nbs/explorers/residual.ipynb #explorer
 def residual_explorer(
     fork=None,  # a Probe with two outcomes, the first of probability 0.7; None: `turning_leaf`
-    n_samples=32,  # next frames drawn
+    n_samples=200,  # next frames drawn, 32 of them shown
 ):
     "residual: forecast, residual, its estimate; below, an ensemble, printed and corrected."
     fork = turning_leaf(12, generator=seeded(30)) if fork is None else fork
     scene = ResidualScene(fork, n_samples)
-    alt = (
-        "the last frame, the forecast, the frame that happens, its residual, the noisy residual, "
-        "and the exact estimate; below, an ensemble on its way"
+    question = (
+        "This world goes straight on with probability 0.70, the denoiser is exact. The paper's step as printed adds fresh noise of size v "
+        f"where √v belongs. <b>Of {n_samples} draws, which share goes straight on?</b>"
     )
-    return Explorer(scene.draw, scene.controls(), refine=scene.refine, alt=alt, scale=6)
+    how = dict(alt=scene.alt, question=question, settle=scene.settle, name="residual")
+    return Explorer(scene.draw, scene.controls(), scene.refine, **how)

@@ -1,0 +1,280 @@
+"""The bench: judges that see what they should, rows that survive a kill, weights that score as their cards say."""
+
+import argparse
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from vidiffedu import arena, bench, compare
+from vidiffedu.core import seeded
+
+ROOT = Path(__file__).resolve().parents[1]
+STUDY = ROOT / "nbs/studies/compare.json"
+LENS = ("flicker", "drift", "frozen", "ghosting")
+few = 512  # training clips are not looked at here
+
+
+@pytest.fixture(scope="module")
+def turn():
+    return arena.turn(few)
+
+
+def value(rows, judge, horizon="all"):
+    return next(r for r in rows if r["judge"] == judge and r["horizon"] == horizon)
+
+
+# ---------------------------------------------------------------- the lens
+
+
+@pytest.mark.parametrize("name", ["turn", "sprites", "leaves"])
+@pytest.mark.parametrize("kind", LENS)
+def test_each_number_rises_under_its_own_fault_only(name, kind):
+    clips = arena.SCENES[name](few).test
+    clean, bad = (compare.lens(v) for v in (clips, compare.corrupt(clips, kind, amount=0.4)))
+    rise = {k: float((bad[k] - clean[k]).mean()) for k in LENS}
+    assert rise[kind] > 0.2
+    assert all(rise[k] < 0.25 * rise[kind] for k in LENS if k != kind), rise
+
+
+def test_drift_and_flicker_are_read_in_grey_units():
+    "A still ground: least squares find the amount exactly."
+    clip = -torch.ones(2, 5, 1, 16, 16)
+    for kind in ("drift", "flicker"):
+        found = compare.lens(compare.corrupt(clip, kind, amount=0.3))
+        want = {k: 0.3 if k == kind else 0.0 for k in LENS}
+        assert {k: round(float(v.mean()), 5) for k, v in found.items()} == want
+
+
+def test_a_ghost_of_unlike_changes_has_the_correlation_of_the_formula():
+    "White frames: changes d, d' with covariance -1/2, each of the ghost a mix of two; sums by hand."
+    x, g = 0.2 * torch.randn(64, 6, 1, 32, 32, generator=seeded(0)), 0.4
+    found = float(compare.lens(compare.corrupt(x, "ghosting", amount=g))["ghosting"].mean())
+    a = torch.zeros(5, 6)
+    a[0, 1] = 1
+    for i in range(1, 5):
+        a[i, i + 1], a[i, i] = 1 - g, g
+    d = a.diff(dim=0)
+    one, two = d[:-1], d[1:]
+    want = float((one * two).sum() / ((one**2).sum() + (two**2).sum()) * 2)
+    assert found == pytest.approx(max(0.0, want), abs=0.02)
+
+
+def test_lens_refuses_too_few_frames():
+    with pytest.raises(ValueError, match="clip: got 3 frames, expected at least 4"):
+        compare.lens(torch.zeros(1, 3, 1, 8, 8))
+    with pytest.raises(ValueError, match="kind: got 'blur', expected one of flicker"):
+        compare.corrupt(torch.zeros(1, 5, 1, 8, 8), "blur")
+
+
+# ---------------------------------------------------------------- the judges
+
+
+def test_the_true_law_gets_what_theory_says():
+    "Gaussian clips: fair CRPS of a pixel is δ/√π on average, energy and spread likewise."
+    task = arena.gauss(few)
+    rows = task.judge(task.draw(20, seeded(0)))
+    want = float(task.std.mean()) / math.sqrt(math.pi)
+    found = value(rows, "crps")
+    assert abs(found["value"] - want) < 2 * (found["high"] - found["low"])
+    assert value(rows, "crps_plain")["value"] == pytest.approx(want * 21 / 20, rel=0.05)
+    assert value(rows, "spread")["value"] == pytest.approx(1, abs=0.05)
+    assert value(rows, "law_spread")["value"] == pytest.approx(1, abs=0.03)
+    assert value(rows, "calibration")["value"] < 0.03
+
+
+def test_outcomes_of_the_true_law(turn):
+    rows = turn.judge(turn.draw(20, seeded(0)))
+    assert value(rows, "nearest")["value"] == 0
+    assert value(rows, "frequency")["value"] == pytest.approx(0.7, abs=0.06)
+    assert value(rows, "dispersion")["value"] == pytest.approx(1, abs=0.7)
+    assert value(rows, "frequency_error")["value"] < 0.08
+
+
+def test_outcomes_of_a_forecaster_that_always_goes_straight_on(turn):
+    rows = turn.judge(turn.outcomes[:, 0].expand(5, *turn.target.shape))
+    assert value(rows, "frequency")["value"] == 1
+    assert value(rows, "frequency_error")["value"] == pytest.approx(1 - 0.7**3)
+    assert value(rows, "dispersion")["value"] == pytest.approx(5 * 0.3**2 / 0.21)
+
+
+def test_copies_of_one_forecast_have_the_absolute_error(turn):
+    x = (turn.target + 0.1).expand(4, *turn.target.shape)
+    rows = turn.judge(x)
+    for end in ("", "_plain"):
+        assert value(rows, "crps" + end)["value"] == pytest.approx(0.1, rel=1e-4)
+        assert value(rows, "energy" + end)["value"] == pytest.approx(0.1, rel=1e-4)
+    assert value(rows, "psnr_best")["value"] == pytest.approx(20 * math.log10(20), rel=1e-4)
+
+
+def test_one_line_for_a_wrong_shape(turn):
+    with pytest.raises(ValueError, match=r"x: got shape \(1, "):
+        turn.judge(turn.target[None])
+
+
+# ---------------------------------------------------------------- intervals
+
+
+def test_over_seeds_adds_both_variances():
+    assert compare.over_seeds([2.0], [1.0], [3.0]) == (2, 1, 3)
+    mean, low, high = compare.over_seeds([1.0, 3.0], [0.0, 2.0], [2.0, 4.0])
+    assert mean == 2
+    assert (high - low) / 2 == pytest.approx(math.hypot(1, 12.706), rel=1e-3)
+
+
+def test_paired_is_narrower_where_the_clips_are_hard_for_both():
+    hard = torch.randn(1, 200, generator=seeded(0))
+    off = 0.1 * torch.randn(1, 200, generator=seeded(1))
+    middle, low, high = compare.paired(hard + off + 0.05, hard)
+    assert middle == pytest.approx(0.05 + float(off.mean()), abs=1e-6)
+    assert high - low == pytest.approx(2 * 1.96 * float(off.std()) / 200**0.5, rel=1e-3)
+
+
+# ---------------------------------------------------------------- arms and jobs
+
+
+def test_all_arms_have_as_many_weights_within_a_tenth(monkeypatch, turn):
+    monkeypatch.setattr(arena, "world", lambda name: turn)
+    sizes = [sum(p.numel() for p in bench.new_model(m, "turn").parameters()) for m in arena.ARMS]
+    assert max(sizes) <= 1.1 * min(sizes)
+
+
+def test_equal_seconds_are_steps_over_pace():
+    assert (
+        bench.steps_of("score", "parameters")
+        == bench.steps_of("fvdm", "seconds")
+        == bench.TRAINING_STEPS
+    )
+    assert bench.steps_of("rvd", "seconds") * bench.PACE["rvd"] == pytest.approx(
+        bench.TRAINING_STEPS, rel=0.01
+    )
+
+
+@pytest.mark.parametrize("n", [1, 3, 10, 100])
+def test_looks_go_from_four_to_three_hundredths(n):
+    "With an exact estimate a look leaves 1 - gamma h of the noise."
+    how = bench.looks(n)
+    assert 4 * (1 - how["gamma"] * how["h_max"]) ** n == pytest.approx(0.03, rel=1e-6)
+    assert 0 < how["h_max"] <= 1 and 0.5 <= how["gamma"] <= 1
+
+
+def test_jobs_in_order_and_unknown_names_in_one_line():
+    jobs = bench.jobs_of()
+    assert len(set(jobs)) == len(jobs) == 24 + 180 + 36
+    learned = [j for j in jobs if j.budget != "none"]
+    assert {j.seed for j in learned[:60]} == {0} and len({j.world for j in learned[:60]}) == 6
+    with pytest.raises(ValueError, match="^methods: got 'gan', expected of score, cvp, .*truth$"):
+        bench.jobs_of(methods=["gan"])
+    with pytest.raises(ValueError, match="^worlds: got 'moon', expected of turn, leaves, gauss"):
+        bench.run_comparison(worlds=["moon"], progress=False)
+
+
+@pytest.mark.parametrize("method", [m for m in arena.ARMS if m != "score"])
+def test_many_clips_cost_no_more_network_calls_than_one(method, monkeypatch, turn):
+    monkeypatch.setattr(arena, "world", lambda name: turn)
+    model = bench.new_model(method, "turn")
+    how = {**bench.sampler(method), **({} if method == "predictor" else dict(steps=2))}
+    calls = [bench.forecast(model, turn.past[:n], 2, **how)[1]["evaluations"] for n in (1, 3)]
+    assert calls[0] == calls[1]
+
+
+def test_memory_counts_what_is_alive():
+    with bench.live() as memory:
+        x = torch.zeros(1000)
+        y = x + 1
+        del x
+        z = y[:10] * 2
+        del y, z
+    assert memory.peak == 8000 and memory.now == 0
+
+
+# ---------------------------------------------------------------- files
+
+
+def refuse(*_, **__):
+    raise AssertionError("done again")
+
+
+def test_compare_goes_on_where_it_was_killed(tmp_path, monkeypatch, capsys):
+    how = dict(methods=["persistence", "oracle"], worlds=["turn"], out=tmp_path, progress=False)
+    rows = bench.run_comparison(**how)
+    text = (tmp_path / "compare.csv").read_bytes()
+    assert value(rows, "crps")["value"] > 0 and text.startswith(b"budget,world,method,seed,judge")
+    with monkeypatch.context() as m:
+        m.setattr(bench, "do", refuse)
+        assert bench.run_comparison(**how) == rows
+    path = bench.row_file(tmp_path, bench.Job("none", "turn", "oracle", 0))
+    path.write_text(path.read_text()[:300])
+    assert bench.run_comparison(**how) == rows
+    assert f"rows: got {path}, which is not whole" in capsys.readouterr().out
+    assert (tmp_path / "compare.csv").read_bytes() == text
+    runs = json.loads((tmp_path / "compare.json").read_text())["runs"]
+    assert {"torch", "date", "seed", "crps"} <= set(runs[0])
+
+
+def test_the_oracle_has_no_row_where_nobody_knows_the_law(tmp_path):
+    how = dict(methods=["oracle"], worlds=["films"], out=tmp_path, progress=False)
+    assert bench.run_comparison(**how) == []
+
+
+def test_the_command_reads_its_options():
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser, "compare")
+    args = parser.parse_args("--methods oracle --worlds turn --seeds 0 1 --out x".split())
+    assert (args.methods, args.seeds, args.steps) == (["oracle"], [0, 1], bench.TRAINING_STEPS)
+    with pytest.raises(ValueError, match="methods: got 'gan'"):
+        bench.run_command(parser.parse_args("--methods gan".split()), "compare")
+
+
+# ---------------------------------------------------------------- what is shipped
+
+shipped = pytest.mark.skipif(not STUDY.is_file(), reason="the study's table is not there")
+
+
+def runs():
+    found = json.loads(STUDY.read_text())["runs"]
+    return {(r["budget"], r["world"], r["method"], r["seed"]): r for r in found}
+
+
+@shipped
+def test_a_band_holds_the_curves_of_its_seeds():
+    step, low, high = bench.loss_band("vd", "turn")
+    assert (low <= high).all() and (step.diff() > 0).all() and float(low[-1]) < float(low[0])
+    with pytest.raises(ValueError, match="^world: got 'moon', expected of turn"):
+        bench.loss_band("vd", "moon")
+
+
+@shipped
+def test_a_changed_weight_file_is_refused(tmp_path):
+    for end in ("json", "safetensors"):
+        name = f"compare_turn_predictor.{end}"
+        shutil.copy(ROOT / "nbs/checkpoints" / name, tmp_path)
+    path = tmp_path / "compare_turn_predictor.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="^weights: got .* of SHA-256 .*, expected .*its card$"):
+        bench.load_model("predictor", "turn", tmp_path)
+
+
+@shipped
+@pytest.mark.parametrize("method", list(arena.ARMS))
+def test_weights_score_as_their_card_says(method):
+    "Other noise, fewer clips and futures: the mean difference is within four standard errors."
+    model, card = bench.load_model(method, "turn")
+    task, n = arena.world("turn"), 16
+    x, _ = bench.forecast(model, task.past[:n], 4, seed=11, **bench.sampler(method))
+    off = torch.tensor(bench.per_clip(x, task.target[:n])) - torch.tensor(card["clips"][:n])
+    assert abs(float(off.mean())) < 4 * float(off.std()) / n**0.5 + 2e-3
+
+
+@shipped
+def test_the_oracle_is_not_beaten_by_more_than_its_interval():
+    found = runs()
+    for (budget, world, method, _), run in found.items():
+        best = found.get(("none", world, "oracle", 0))
+        if best and method not in ("oracle", "truth"):
+            assert compare.paired([run["crps"]], [best["crps"]])[2] > 0, (budget, world, method)

@@ -1,0 +1,414 @@
+"""The commands train, forecast, fill and evaluate, from a folder of films to a written film.
+
+torchrun --nproc_per_node 2 tests/test_runs.py OUT BATCH [STEPS]      what the tests start"""
+
+import argparse
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from pretend_device import pretend_device
+
+from vidiffedu import configs, jobs, outcomes, parts, runs
+from vidiffedu.core import complaint, seeded
+from vidiffedu.data import bouncing
+from vidiffedu.likeness import RandomFeatures, judge_forecast
+from vidiffedu.player import save_clip
+from vidiffedu.safety import read_tensors
+
+FEW = "--steps 4 --warmup 1 --every 2 --valid-every 2 --log-every 2 --batch-size 4 --clips 2 --samples 2"
+SAMPLER = {"score": "steps=4", "residual": "steps=2"}
+METHODS = list(configs.METHODS)
+
+
+def command(text, *paths):
+    "Run a command as `vidiffedu` does; {} stands for a path."
+    words = [w if w != "{}" else str(next(paths)) for paths in [iter(paths)] for w in text.split()]
+    parser = argparse.ArgumentParser()
+    runs.add_arguments(parser, words[0])
+    return runs.run_command(parser.parse_args(words[1:]), words[0])
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("films")
+    for i, clip in enumerate(bouncing(4, 14, 24, generator=seeded(0))):
+        save_clip(folder / f"film {i}.mp4", clip, scale=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_of(films, tmp_path_factory):
+    "A few steps of a method's preset `tiny`, once: {method: its folder}."
+    made = {}
+
+    def make(method):
+        if method not in made:
+            made[method] = tmp_path_factory.mktemp(method) / "run"
+            sampler = f"--set sampler.{SAMPLER.get(method, 'steps=3')}"
+            text = f"train {method} {{}} --out {{}} --quiet {FEW} {sampler}"
+            assert command(text, films, made[method]) == 0
+        return made[method]
+
+    return make
+
+
+# ---------------------------------------------------------------- from films to a film
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_tiny_trains_forecasts_and_evaluates(method, run_of, films, tmp_path, capsys):
+    run = run_of(method)
+    rows = list(csv.DictReader((run / "log.csv").open()))
+    assert [row["step"] for row in rows] == ["2", "4"] and all(float(r["valid"]) for r in rows)
+    held = json.loads((run / "held_out.json").read_text())
+    assert len(held) == 1 and (films / held[0]).is_file()
+    assert (run / "films" / "step_0000004.mp4").stat().st_size > 500
+    assert command("forecast {} {} --out {}", run, films / held[0], tmp_path / "f") == 0
+    futures, truth = (np.load(tmp_path / "f" / f"{name}.npy") for name in ("futures", "truth"))
+    assert futures.shape == (2, 1, 4, 1, 16, 16) and truth.shape == (1, 4, 1, 16, 16)
+    again = tmp_path / "again"
+    command("forecast {} {} --out {}", run, films / held[0], again)
+    assert np.array_equal(np.load(again / "futures.npy"), futures)
+    for name in ("futures.mp4", "futures.gif", "maps.png", "past.npy"):
+        assert (tmp_path / "f" / name).is_file()
+    capsys.readouterr()
+    assert command("evaluate {} --out {}", run, tmp_path / "e") == 0
+    scores = json.loads((tmp_path / "e" / "scores.json").read_text())
+    assert scores["clips"] == 2 and scores["crps"] > 0 and "copy_crps" in scores
+    assert f"crps {scores['crps']:.4f}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_fill(run_of, films, tmp_path):
+    film = films / "film 0.mp4"
+    assert command("fill {} {} --known 0,-1 --out {}", run_of("masks"), film, tmp_path) == 0
+    clip, found = (np.load(tmp_path / f"{name}.npy") for name in ("clip", "fill"))
+    assert found.shape == (2, 1, 6, 1, 16, 16)
+    assert np.array_equal(found[:, :, [0, -1]], np.stack([clip, clip])[:, :, [0, -1]])
+    with pytest.raises(ValueError, match="fill gaps"):
+        command("fill {} {} --known 0", run_of("score"), film)
+    for wrong in ("0,9", "zero"):
+        with pytest.raises(ValueError, match="--known: got"):
+            command(f"fill {{}} {{}} --known {wrong}", run_of("masks"), film)
+
+
+def test_the_scores_are_those_of_the_whole(run_of):
+    "Portions of an evaluation make the means of all clips at once."
+    config, model = jobs.open_run(run_of("vector"))
+    config = configs.changed(config, dict(data="sprites", clips=6))
+    clips = jobs.testing_clips(config)
+    whole = outcomes.evaluate(Known(clips, config), config, clips, portion=6)
+    parts = outcomes.evaluate(Known(clips, config), config, clips, portion=4)
+    assert whole.keys() == parts.keys()
+    for name, value in whole.items():
+        assert abs(value - parts[name]) < 1e-4 * max(1, abs(value)), name
+
+
+def test_features_of_portions_are_those_of_all(run_of):
+    config = configs.changed(jobs.read_config(run_of("vector")), dict(data="sprites", clips=8))
+    clips, net = jobs.testing_clips(config), RandomFeatures(dim=4)
+    model = Known(clips, config)
+    found = outcomes.evaluate(model, config, clips, portion=3, net=net)
+    past, truth = clips.split([config.context, config.horizon], 1)
+    some = model.forecast(past, config.horizon, config.samples)
+    want = judge_forecast(some, truth, past, net)
+    for name in ("each", "each_std", "pooled"):
+        assert abs(found[f"fvd_{name}"] - want[f"frechet_{name}"]) < 1e-4, name
+
+
+class Known(torch.nn.Module):
+    "Futures that are the truth, moved by a known amount."
+
+    def __init__(self, clips, config):
+        super().__init__()
+        self.clips, self.k = clips, config.context
+        self.p = torch.nn.Parameter(torch.zeros(()))
+
+    def forecast(self, past, n_frames, n_samples, **_):
+        same = [int((self.clips[:, : self.k] == p).flatten(1).all(1).nonzero()[0]) for p in past]
+        truth = self.clips[same, self.k :]
+        return torch.stack([truth + 0.1 * i + 0.05 for i in range(n_samples)]).clamp(-1, 1)
+
+
+# ---------------------------------------------------------------- settings
+
+
+def test_settings_are_printed_stored_and_taken_back(films, tmp_path, capsys):
+    text = (
+        "train fvdm {} --out {} --show --lr 3e-4 --set net.width=8 --set options.p=0.5 --fps none"
+    )
+    assert command(text, films, tmp_path / "a") == 0
+    said = capsys.readouterr().out
+    assert "lr           0.0003" in said and not (tmp_path / "a").exists()
+    args = argparse.ArgumentParser()
+    runs.add_arguments(args, "train")
+    words = text.replace("{}", str(films)).split()[1:]
+    config = runs.config_of(args.parse_args(words))
+    assert config.net == dict(kind="joined", width=8) and config.options == dict(p=0.5)
+    jobs.save_config(tmp_path, config)
+    assert jobs.read_config(tmp_path) == config
+    again = args.parse_args(
+        ["fvdm", str(films), "--out", "x", "--config", f"{tmp_path}/config.json"]
+    )
+    assert runs.config_of(again) == config
+
+
+def test_every_preset_is_a_method(films):
+    for name in configs.PRESETS:
+        for method in METHODS:
+            config = configs.preset(method, name)
+            shape = (4, 32) if config.latent else (config.channels, config.size)
+            with torch.device("meta"):
+                model = parts.method_of(config, *shape, range=None)
+                clip = torch.zeros(1, config.frames, shape[0], shape[1], shape[1])
+                assert model.eval().loss(clip, None).shape == ()
+            assert parts.sampling(config) is not None
+
+
+def test_the_papers_numbers():
+    "Weights as the papers count them, and the settings that they state."
+    counts = {}
+    for method, shape in dict(masks=(), vector=(4, 32), residual=()).items():
+        with torch.device("meta"):
+            model = parts.method_of(configs.preset(method, "paper"), *shape)
+        counts[method] = sum(p.numel() for p in model.parameters()) / 1e6
+    assert abs(counts["masks"] - 308) < 2 and abs(counts["vector"] - 674) < 3
+    masks = configs.preset("ramvid", "paper")
+    assert (masks.lr, masks.batch_size, masks.steps, masks.ema) == (2e-5, 64, 500_000, 0.9999)
+    cvp = configs.preset("cvp", "paper")
+    assert (cvp.lr, cvp.warmup, cvp.schedule) == (5e-5, 10_000, "cosine")
+    falling = configs.schedule_of(configs.preset("rvd", "paper"))
+    assert falling(0, 10, 0) == 1 and abs(5e-5 * falling(10, 10, 0) - 2e-5) < 1e-12
+    constant = configs.schedule_of(masks)
+    assert {constant(k, 9, 0) for k in range(9)} == {1.0} and constant(0, 9, 3) == 0.25
+
+
+def test_a_data_set_changes_the_papers_preset(tmp_path):
+    (tmp_path / "x").mkdir()
+    said = jobs.said_by_data("masks", "paper", f"bair:{tmp_path}")
+    config = configs.preset("masks", "paper", **said)
+    assert (config.frames, config.context, config.horizon, config.steps) == (20, 1, 15, 250_000)
+    assert jobs.said_by_data("masks", "tiny", f"bair:{tmp_path}") == {}
+    assert jobs.said_by_data("masks", "small", "leaves")["channels"] == 1
+
+
+def test_wrong_settings_are_one_line_before_any_work(films, tmp_path):
+    def line(text, *paths):
+        words = f"train vector {{}} --out {{}} --quiet {FEW} {text}"
+        return complaint(command, words, *(paths or (films, tmp_path / "new")))
+
+    wanted = {
+        "--set nets.width=3": "nets.width: got an unknown setting, expected one that exists: did you mean net",
+        "--set net.wide=3": "net: ",
+        "--set net.kind=big": "net.kind: got 'big'",
+        "--steps 2.5": "steps: got 2.5, expected a whole number",
+        "--lr fast": "lr: got 'fast', expected a number",
+        "--flip 1": "flip: got 1, expected true or false",
+        "--schedule slow": "schedule: got 'slow', expected one of cosine",
+        "--accumulate 3": "accumulate: got 3, expected a divisor of batch_size=4",
+        "--frames 1": "frames: got 1",
+        "--preset huge": "preset: got 'huge', expected one of tiny",
+        "--size 15": "x: got 15x15 pixels",
+        "--frames 15 --set net.kind=unet --set net.width=8": "root: got",
+        "--set lr": "--set: got 'lr', expected NAME=VALUE",
+    }
+    for text, start in wanted.items():
+        assert line(text).startswith(start), (text, line(text))
+    assert line("", tmp_path / "none", tmp_path / "new").startswith("DATA: got")
+    (tmp_path / "empty").mkdir()
+    assert "expected a folder with a readable video" in line("", tmp_path / "empty", tmp_path / "n")
+    assert not (tmp_path / "new" / "weights.safetensors").exists()
+    (tmp_path / "file").write_text("")
+    assert "folder that can be written" in line("", films, tmp_path / "file")
+    with pytest.raises(ValueError, match="METHOD: got 'gan'"):
+        command("train gan {} --out {}", films, tmp_path / "new")
+    assert "6 clips for 7" in complaint(
+        jobs.share_of, configs.changed(configs.Config(), dict(batch_size=7)), range(6), 7
+    )
+
+
+def test_a_run_of_another_version_is_one_line(run_of, tmp_path, films):
+    import shutil
+
+    run = shutil.copytree(run_of("score"), tmp_path / "run")
+    words = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(words | dict(format=7, vidiffedu="9.9")))
+    assert "got format 7 of vidiffedu 9.9" in complaint(jobs.open_run, run)
+    (run / "config.json").write_text(json.dumps(words | dict(newer=1)))
+    assert "newer: got an unknown setting" in complaint(jobs.open_run, run)
+    (run / "config.json").write_text(json.dumps(words | dict(net=dict(kind="blind", width=8))))
+    assert "holds another model" in complaint(jobs.open_run, run)
+    assert "expected the folder of a run" in complaint(jobs.open_run, tmp_path)
+
+
+# ---------------------------------------------------------------- the loop
+
+
+def test_a_killed_run_goes_on_and_its_log_too(films, tmp_path):
+    text = f"train score {{}} --out {{}} --quiet {FEW} "
+    assert command(text, films, tmp_path / "a") == 0
+    log = tmp_path / "a" / "log.csv"
+    log.write_text(log.read_text() + "6,9,9,,9,9\n")  # from beyond the checkpoint
+    more = "train score {} --out {} --quiet --resume --steps 8"
+    assert command(more, films, tmp_path / "a") == 0
+    steps = [row["step"] for row in csv.DictReader(log.open())]
+    assert steps == ["2", "4", "6", "8"] and "9,9" not in log.read_text()
+    assert (tmp_path / "a" / "clips.npy").is_file()
+
+
+def test_tensorboard_is_told_if_it_is_there(tmp_path, monkeypatch):
+    told = []
+
+    class Writer:
+        def __init__(self, folder):
+            told.append(folder)
+
+        def add_scalar(self, name, value, step):
+            told.append((name, step))
+
+    name = "torch.utils.tensorboard"
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(SummaryWriter=Writer))
+    config = configs.changed(settings(4, 4), dict(valid_every=4))
+    jobs.train_run(config, tmp_path / "run", progress=False, say=len)
+    assert told[0] == str(tmp_path / "run" / "board")
+    assert ("loss", 2) in told and ("valid", 4) in told and ("valid", 2) not in told
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT", "SIGUSR1"])
+def test_a_warning_saves_and_ends_with_75(number, films, tmp_path):
+    seen = []
+
+    def stop(self, step, loss):
+        seen.append(step)
+        if step == 3:
+            signal.raise_signal(getattr(signal, number))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs.Log, "__call__", stop)
+        code = command(
+            f"train score {{}} --out {{}} --quiet {FEW} --steps 50 --every 50",
+            films,
+            tmp_path / "a",
+        )
+    assert code == runs.UNFINISHED and 3 <= len(seen) < 50
+    _, label = read_tensors(tmp_path / "a" / "checkpoint.safetensors")
+    assert json.loads(label["run"])["step"] == seen[-1]
+
+
+def test_pieces_have_the_gradients_of_the_whole():
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.spare = torch.nn.Linear(4, 4), torch.nn.Linear(1, 1)
+
+        def loss(self, clip, generator=None):
+            return (self.net(clip) - clip.flip(-1)).square().mean()
+
+    clip, found = torch.randn(6, 2, 1, 4, 4, generator=seeded(0)), []
+    for n in (1, 2, 3):
+        torch.manual_seed(0)
+        model = jobs.in_pieces(Plain(), n)
+        loss = model.loss(clip)
+        loss.backward()
+        found.append((loss.item(), model.net.weight.grad))
+        assert type(model).__name__ == "Plain" and model.spare.weight.grad is None
+        assert torch.isclose(model.eval().loss(clip), loss)
+    for value, grad in found[1:]:
+        assert abs(value - found[0][0]) < 1e-6
+        torch.testing.assert_close(grad, found[0][1])
+    torch.manual_seed(0)
+    model = jobs.in_pieces(Plain(), 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = model.loss(clip)
+    low.backward()
+    assert model.net.weight.grad.dtype == torch.float32
+    size = found[0][1].abs().max()
+    torch.testing.assert_close(model.net.weight.grad, found[0][1], atol=0.03 * size, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["score"])
+def test_compiled_networks_train_and_come_back(method, tmp_path, monkeypatch):
+    "The same losses, the plain names in the file; graphs are made and run, not translated."
+    plain, made, losses = torch.nn.Module.compile, [], []
+    eager = lambda net, **how: made.append(net) or plain(net, backend="eager", **how)
+    monkeypatch.setattr(torch.nn.Module, "compile", eager)
+    for on in (False, True):
+        config = configs.preset(method, "tiny", data="sprites", batch_size=2, steps=2, warmup=1)
+        quick = dict(compile=on, valid_every=0, log_every=2, samples=1, horizon=1)
+        config = configs.changed(config, quick | {"sampler.steps": 2, "net.width": 8})
+        run = jobs.train_run(config, tmp_path / str(on), progress=False, say=len)
+        losses.append(run.losses)
+    assert made and torch.allclose(*losses, rtol=1e-4)
+    assert jobs.open_run(tmp_path / "True")[0].compile
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_device_is_followed_and_does_not_wait(method):
+    config = configs.preset(method, "tiny", data="sprites", batch_size=4, sampler=dict(steps=2))
+    torch.manual_seed(0)
+    model = jobs.in_pieces(parts.method_of(config).train(), 2)
+    clip = bouncing(4, config.frames, 16, generator=seeded(1))
+    with pretend_device() as (device, waits):
+        model, there = model.to(device), clip.to(device)
+        generator = torch.Generator(device).manual_seed(0)
+        model.loss(there, generator)
+        waits.clear()
+        model.loss(there, generator).backward()
+        assert not waits, waits
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                parts, "seeded", lambda seed, _: torch.Generator(device).manual_seed(seed)
+            )
+            past = there[:, : config.context]
+            found = parts.futures(model, config, past[:1], 2, 0, horizon=1)
+        assert found.device == device and found.shape == (2, 1, 1, 1, 16, 16)
+
+
+# ---------------------------------------------------------------- several processes
+
+
+def launch(out, batch, steps):
+    here = Path(__file__)
+    words = "-m torch.distributed.run --nproc_per_node 2 --master_port 0 --rdzv_backend c10d"
+    words += " --rdzv_endpoint localhost:0"
+    env = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(here.parents[1]))
+    done = subprocess.run(
+        [sys.executable, *words.split(), str(here), str(out), str(batch), str(steps)],
+        env=env, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def settings(batch, steps):
+    return configs.preset(
+        "vector", "tiny", data="sprites", batch_size=batch, steps=steps, warmup=1, every=2,
+        log_every=2, valid_every=0, samples=1, net=dict(kind="joined", width=8, mults=[1]),
+        sampler=dict(steps=2), accumulate=2,
+    )  # fmt: skip
+
+
+def test_two_processes_and_another_number_of_them(tmp_path):
+    "Two processes train, log the mean of both, and one goes on with the same clips a step."
+    launch(tmp_path, 8, 4)
+    rows = list(csv.DictReader((tmp_path / "log.csv").open()))
+    tensors, label = read_tensors(tmp_path / "checkpoint.safetensors")
+    losses = tensors["losses"]  # of `fit`: the mean over the processes
+    assert abs(float(rows[-1]["loss"]) - float(losses[2:].mean())) < 1e-4
+    assert json.loads(label["run"])["settings"]["processes"] == 2
+    run = jobs.train_run(settings(8, 6), tmp_path, resume=True, progress=False, say=lambda _: None)
+    assert run.step == 6 and torch.allclose(run.losses[:4], losses)
+
+
+if __name__ == "__main__":
+    jobs.train_run(
+        settings(int(sys.argv[2]), int(sys.argv[3])), sys.argv[1], progress=False, say=len
+    )
+    torch.distributed.destroy_process_group()
