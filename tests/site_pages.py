@@ -24,7 +24,7 @@ a {{ color: {link}; }}
 main {{ box-sizing: border-box; max-width: 920px; margin: 0 auto; padding: 0 12px; }}
 pre {{ font: 14px/1.4 monospace; padding: .5rem; background: {shade}; margin: .5rem 0; }}
 .jp-InputPrompt, .jp-OutputPrompt, .anchor-link {{ display: none; }}
-{css}</style></head><body><main>{body}</main><script>
+{css}</style></head><body class="quarto-{scheme}"><main>{body}</main><script>
 if (window.renderMathInElement) renderMathInElement(document.body, {{throwOnError: false, delimiters: [
   {{left: '$$', right: '$$', display: true}}, {{left: '$', right: '$', display: false}}]}});
 </script></body></html>"""

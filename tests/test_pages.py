@@ -45,6 +45,8 @@ def test_no_page_scrolls_sideways_on_a_phone(made, chromium):
         width = page.evaluate("document.scrollingElement.scrollWidth")
         if width > 390:
             wide[path.name] = width
+        broken = "[...document.querySelectorAll('.katex-error')].map(e => e.title)"
+        assert not page.evaluate(broken), (path.name, page.evaluate(broken))
     assert not wide, wide
 
 
@@ -87,7 +89,8 @@ def test_pages_can_be_read_by_all(look, made, chromium):
     axe = site_pages.npm("axe-core", "4", folder / "npm")
     if axe is None:
         pytest.skip("axe-core cannot be had: no npm, or no registry")
-    page, found = chromium.new_page(viewport=dict(width=1280, height=800)), []
+    size = dict(width=1280, height=800)
+    page, found = chromium.new_page(viewport=size, color_scheme=look), []
     for path in READ:
         page.goto(site_pages.write(path, folder, katex, look))
         page.add_script_tag(path=str(axe / "axe.min.js"))
