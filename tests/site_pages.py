@@ -1,6 +1,8 @@
 """The site's pages in headless Chromium, without Quarto: the processed notebooks, our style sheet, KaTeX and a column as wide as the site's.
 
-By hand: `python tests/site_pages.py 08_score 390 page.png [dark]` takes a screenshot."""
+By hand: `python tests/site_pages.py 08_score 390 page.png [dark]` takes a screenshot;
+`python tests/site_pages.py --table nbs/studies/site_pages.csv` measures every page on a phone's width: its weight, the time until
+something is seen and until all is loaded, and how far the text moved meanwhile (Chromium's own layout shift; 0.1 is called good)."""
 
 import contextlib
 import functools
@@ -109,9 +111,51 @@ def write(notebook, folder, katex, look="light"):
     return path.as_uri()
 
 
+SEEN = """() => { const shift = {total: 0}; window.shift = shift;
+new PerformanceObserver(list => { for (const e of list.getEntries()) shift.total += e.value; })
+  .observe({type: "layout-shift", buffered: true}); }"""
+TOLD = """() => { const nav = performance.getEntriesByType("navigation")[0];
+const paint = performance.getEntriesByName("first-contentful-paint")[0];
+return [paint ? paint.startTime : NaN, nav.loadEventEnd, window.shift.total]; }"""
+
+
+def measured(browser_, where, width=390):
+    "First paint and whole load in milliseconds, and layout shift, of one page."
+    page = browser_.new_page(viewport=dict(width=width, height=800))
+    page.add_init_script(f"({SEEN})()")
+    page.goto(where, wait_until="load")
+    page.wait_for_timeout(200)
+    found = page.evaluate(TOLD)
+    page.close()
+    return found
+
+
+def table(out, folder):
+    "A row a page."
+    import csv
+    import datetime
+
+    katex, day = npm("katex", "0.16", folder), datetime.date.today().isoformat()
+    pages = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if not p.parts[-2].startswith("_"))
+    with chromium() as c, open(out, "w", newline="", encoding="utf-8") as f:
+        rows = csv.writer(f, lineterminator="\n")
+        rows.writerow("page kilobytes first_paint_ms load_ms layout_shift date".split())
+        for path in pages:
+            where = write(path, folder, katex)
+            size = (folder / where.rsplit("/", 1)[1]).stat().st_size / 1000
+            paint, load, shift = measured(c, where)
+            name = path.relative_to(ROOT / "nbs").with_suffix("").as_posix()
+            rows.writerow([name, round(size), round(paint), round(load), round(shift, 4), day])
+            print(
+                f"{name:32s} {size:6.0f} kB {paint:6.0f} ms {load:6.0f} ms {shift:.4f}", flush=True
+            )
+
+
 def main(argv):
     import tempfile
 
+    if argv[:1] == ["--table"]:
+        return table(argv[1], pathlib.Path(tempfile.mkdtemp()))
     name, width, shot = argv[0], int(argv[1]), argv[2]
     look = argv[3] if len(argv) > 3 else "light"
     folder = pathlib.Path(tempfile.mkdtemp())

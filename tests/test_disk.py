@@ -5,6 +5,7 @@ in place of "No space left on device". It comes from the same calls."""
 
 import contextlib
 import os
+import time
 
 import numpy as np
 import pytest
@@ -64,7 +65,9 @@ def test_a_checkpoint_and_the_run_that_goes_on(tmp_path):
     model.load_state_dict(start)
 
     def fill(step, loss):
-        if step == 4:
+        if step == 4:  # files are written beside the steps: step 3's are complete first
+            while not (tmp_path / "run" / "weights.safetensors").exists():
+                time.sleep(0.01)
             stack.enter_context(full_disk())
 
     with stack:

@@ -1,6 +1,8 @@
 """masks: random masks. The law of the masks in training, what the network is told, and replacement, whose fault a perfect denoiser shows."""
 
 import importlib
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -284,3 +286,20 @@ def test_conditioning_by_concatenation_shows_the_network_three_things(study):
     assert torch.equal(x[:, :, :1] + x[:, :, 1:2], x_t)
     assert not x[:, :, :1][known.expand_as(x_t)].any() and x[:, :, 2:].eq(known).all()
     assert torch.equal(out, torch.where(known, x_t, x[:, :, :1] + 5))
+
+
+# ---------------------------------------------------------------- what this page and the next one say
+
+
+@pytest.mark.parametrize(
+    ("page", "quoted"), [("13_masks", {"21.71 ± 0.21"}), ("14_residual", set())]
+)
+def test_every_interval_in_the_text_stands_in_an_output(page, quoted):
+    "21.5 (9.5 to 49.0) or 0.0064 ± 0.0050: text whose table has changed is found. `quoted`: the paper's."
+    cells = json.loads((STUDIES.parent / f"{page}.ipynb").read_text(encoding="utf-8"))["cells"]
+    outputs = [o for c in cells if c["cell_type"] == "code" for o in c["outputs"]]
+    printed = "\n".join("".join(o.get("text", "")) for o in outputs)
+    text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    number = r"\d*\.?\d+"
+    said = set(re.findall(rf"{number} \({number} to {number}\)|\d*\.\d+ ± \d*\.\d+", text))
+    assert said and sorted(v for v in said - quoted if v not in printed) == []

@@ -133,6 +133,19 @@ def test_a_page_that_asks_another_host_is_named(after, text, bad):
     assert bool(after.fetched(text)) == bool(bad)
 
 
+def test_equations_can_be_linked_to(after):
+    page = (
+        r'<p>See equation (1).</p><span class="math display">\[a \tag{1}\]</span><span class="math '
+        r'display">\[b\]</span><h2>Equation (1)</h2><code>equation (1)</code><p>Equation (2), '
+        r'<a href="x.html">equation (1)</a>, equation <em>(1)</em></p>'
+    )
+    made = after.with_equations(page)
+    assert r'<span class="math display" id="eq-1">\[a \tag{1}\]</span>' in made
+    assert '<p>See <a href="#eq-1">equation (1)</a>.</p>' in made
+    assert made.count('href="#eq-1"') == 1 and "eq-2" not in made and made.count("id=") == 1
+    assert after.with_equations(made) == made  # run again: nothing to do
+
+
 def test_the_site_is_finished_in_place(after, tmp_path, capsys):
     (tmp_path / "a.html").write_text(
         '<script src="https://cdn.example/require.js" integrity="x"></script><p>text</p>'

@@ -1,6 +1,6 @@
 """The commands train, forecast, fill and evaluate, from a folder of films to a written film.
 
-torchrun --nproc_per_node 2 tests/test_runs.py OUT BATCH [STEPS]      what the tests start"""
+torchrun --nproc_per_node 2 tests/test_runs.py OUT      what the tests start"""
 
 import argparse
 import csv
@@ -163,7 +163,7 @@ def test_settings_are_printed_stored_and_taken_back(films, tmp_path, capsys):
 
 def test_every_preset_is_a_method(films):
     for name in configs.PRESETS:
-        for method in METHODS:
+        for method in configs.PRESETS[name][1]:
             config = configs.preset(method, name)
             shape = (4, 32) if config.latent else (config.channels, config.size)
             with torch.device("meta"):
@@ -189,6 +189,49 @@ def test_the_papers_numbers():
     assert falling(0, 10, 0) == 1 and abs(5e-5 * falling(10, 10, 0) - 2e-5) < 1e-12
     constant = configs.schedule_of(masks)
     assert {constant(k, 9, 0) for k in range(9)} == {1.0} and constant(0, 9, 3) == 0.25
+
+
+BENCH = {
+    "cvp": "bridge",
+    "fvdm": "vector",
+    "ramvid": "masks",
+    "score": "score",
+    "vd": "bridge --predict estimate --set path.kind=vp --set options.times=uniform",
+}
+
+
+@pytest.mark.parametrize("arm", BENCH)
+def test_the_preset_bench_trains_the_arms_of_the_comparison(arm, tmp_path, monkeypatch):
+    "Five steps give the weights of the bench's own training, bit for bit."
+    from vidiffedu import arena, bench
+
+    few = arena.turn(train=64)
+    monkeypatch.setattr(arena, "world", lambda name: few)
+    method, _, more = BENCH[arm].partition(" ")
+    words = f"train {method} turn --preset bench --out {{}} --quiet --steps 5 --warmup 0 {more}"
+    monkeypatch.setattr(jobs.Log, "film", lambda *_: None)
+    assert command(words + " --valid-every 0", tmp_path / "run") == 0
+    _, model = jobs.open_run(tmp_path / "run")
+    want, _, losses = bench.train_arm(arm, "turn", steps=5)
+    got = want.state_dict()
+    assert model.state_dict().keys() == got.keys() and losses[0] != losses[-1]
+    for k, v in model.state_dict().items():
+        assert torch.equal(v, got[k]), k
+    config = jobs.read_config(tmp_path / "run")
+    assert jobs.testing_clips(config).equal(few.test)
+
+
+def test_what_the_preset_bench_cannot_do_is_one_line(tmp_path):
+    words = "train {} {} --preset bench --out {{}} --show"
+    line = lambda method, data: complaint(command, words.format(method, data), tmp_path / "x")
+    assert (
+        line("rvd", "turn")
+        == "preset: got bench for residual, expected one of score, bridge, vector, masks"
+    )
+    config = configs.preset("bridge", "bench", data="bench:moon")
+    assert complaint(jobs.training_clips, config).startswith("DATA: got 'moon', expected of turn")
+    config = configs.changed(configs.preset("bridge", "bench", data="bench:turn"), dict(horizon=9))
+    assert complaint(jobs.testing_clips, config).endswith("whose clips have 5 frames")
 
 
 def test_a_data_set_changes_the_papers_preset(tmp_path):
@@ -264,6 +307,26 @@ def test_a_killed_run_goes_on_and_its_log_too(films, tmp_path):
     assert (tmp_path / "a" / "clips.npy").is_file()
 
 
+def test_what_is_looked_at_on_the_way_is_the_average(run_of, tmp_path, monkeypatch):
+    "The validation loss is that of the weights that are kept; the films are drawn from them."
+    run = run_of("bridge")
+    config, model = jobs.open_run(run)
+    _, held, _ = jobs.training_clips(config)
+    n, generator = min(128, len(held)), seeded(1)
+    parts_of = torch.arange(n).split(16)
+    losses = [model.loss(jobs.stacked(held, r.tolist()), generator) * len(r) for r in parts_of]
+    rows = list(csv.DictReader((run / "log.csv").open()))
+    assert abs(float(rows[-1]["valid"]) - float(sum(losses)) / n) < 1e-5
+    seen, accelerator = [], SimpleNamespace(is_main_process=True)
+    draw = lambda model, *_: seen.append(model) or torch.zeros(1, 1, 4, 1, 16, 16)
+    monkeypatch.setattr(jobs, "futures", draw)
+    monkeypatch.setattr(jobs, "write_film", lambda *_: None)
+    log = jobs.Log(config, tmp_path, torch.nn.Linear(1, 1), held, accelerator)
+    log.follow(SimpleNamespace(averaged=lambda: model))
+    log.film(2)
+    assert seen == [model]
+
+
 def test_tensorboard_is_told_if_it_is_there(tmp_path, monkeypatch):
     told = []
 
@@ -334,20 +397,95 @@ def test_pieces_have_the_gradients_of_the_whole():
     torch.testing.assert_close(model.net.weight.grad, found[0][1], atol=0.03 * size, rtol=0)
 
 
-@pytest.mark.parametrize("method", ["score"])
-def test_compiled_networks_train_and_come_back(method, tmp_path, monkeypatch):
+@pytest.fixture
+def backend(monkeypatch):
+    "backend(call): from now on networks are compiled by call(graph, inputs)."
+    plain = torch.nn.Module.compile
+
+    def use(call):
+        how = lambda net, **_: plain(net, backend=call, dynamic=False)
+        monkeypatch.setattr(torch.nn.Module, "compile", how)
+
+    torch._dynamo.reset()
+    yield use
+    torch._dynamo.reset()
+
+
+def quick_run(out, **changes):
+    "Two steps of `score` on a world -> the losses."
+    changes = dict(valid_every=0, log_every=2, samples=1, horizon=1) | changes
+    config = configs.preset("score", "tiny", data="sprites", batch_size=2, steps=2, warmup=1)
+    config = configs.changed(config, changes | {"sampler.steps": 2, "net.width": 8})
+    return jobs.train_run(config, out, progress=False, say=len).losses
+
+
+def test_compiled_networks_train_and_come_back(tmp_path, backend):
     "The same losses, the plain names in the file; graphs are made and run, not translated."
-    plain, made, losses = torch.nn.Module.compile, [], []
-    eager = lambda net, **how: made.append(net) or plain(net, backend="eager", **how)
-    monkeypatch.setattr(torch.nn.Module, "compile", eager)
-    for on in (False, True):
-        config = configs.preset(method, "tiny", data="sprites", batch_size=2, steps=2, warmup=1)
-        quick = dict(compile=on, valid_every=0, log_every=2, samples=1, horizon=1)
-        config = configs.changed(config, quick | {"sampler.steps": 2, "net.width": 8})
-        run = jobs.train_run(config, tmp_path / str(on), progress=False, say=len)
-        losses.append(run.losses)
+    made = []
+    backend(lambda graph, inputs: (made.append(graph), graph.forward)[1])
+    losses = [quick_run(tmp_path / str(on), compile=on) for on in (False, True)]
     assert made and torch.allclose(*losses, rtol=1e-4)
     assert jobs.open_run(tmp_path / "True")[0].compile
+
+
+class Layer(torch.nn.Linear):
+    def forward(self, x):
+        return torch.nn.functional.dropout(super().forward(x), 0.5, self.training)
+
+
+class Line(torch.nn.Module):
+    "The least that can be compiled, with dropout, which draws at random."
+
+    def __init__(self):
+        super().__init__()
+        self.net = Layer(4, 4)
+
+    def loss(self, clip, generator=None):
+        return (self.net(clip) - clip).square().mean()
+
+
+@pytest.mark.parametrize("where", ["forward", "backward", "nowhere"])
+def test_a_compiler_that_fails_leaves_the_model_as_it_was(where, backend):
+    "One line; the model, its numbers and the random numbers of the run are untouched."
+    from functorch.compile import make_boxed_func
+    from torch._dynamo.backends.common import aot_autograd
+
+    def broken(graph, inputs):
+        raise RuntimeError("the compiler's first line\nand many more")
+
+    run = lambda graph, inputs: made.append(graph) or make_boxed_func(graph.forward)
+    made, said, clip = [], [], torch.randn(2, 3, 1, 4, 4)
+    back = run if where == "nowhere" else broken
+    backend(broken if where == "forward" else aot_autograd(fw_compiler=run, bw_compiler=back))
+    model, state = Line(), torch.get_rng_state()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    parts.compiled_if_it_can(model, configs.Config(), clip, said.append)
+    assert torch.equal(torch.get_rng_state(), state) and model.net.weight.grad is None
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    made.clear()
+    if where == "nowhere":
+        torch._dynamo.reset()
+    model.loss(clip, seeded(0)).backward()  # would fail if it were compiled
+    assert bool(made) == (where == "nowhere") == (not said)
+    for line in said:
+        assert "first line" in line and "goes on without it" in line and "\n" not in line
+
+
+def test_more_levels_than_pytorch_keeps_forms_of_stay_compiled(backend, monkeypatch):
+    "They share one function; with a limit of two forms the third would run as it is."
+    from vidiffedu.recurrent import Forecaster
+
+    runs, model = [], Line()
+    backend(lambda graph, inputs: lambda *v: (runs.append(1), graph.forward(*v))[1])
+    levels = Forecaster(1, width=8, mults=(1, 2, 3), context=(1, 2, 3)).modules()
+    model.forecaster = torch.nn.ModuleList([m for m in levels if type(m).__name__ == "_Res"][:3])
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
+    parts.compiled(model)
+    for k in range(2):
+        with torch.no_grad():
+            for m in model.forecaster:
+                m(torch.randn(1, m.first.conv.in_channels, 4, 4))
+        assert len(runs) == 3 * (k + 1)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -375,13 +513,13 @@ def test_a_device_is_followed_and_does_not_wait(method):
 # ---------------------------------------------------------------- several processes
 
 
-def launch(out, batch, steps):
+def launch(out):
     here = Path(__file__)
     words = "-m torch.distributed.run --nproc_per_node 2 --master_port 0 --rdzv_backend c10d"
     words += " --rdzv_endpoint localhost:0"
     env = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(here.parents[1]))
     done = subprocess.run(
-        [sys.executable, *words.split(), str(here), str(out), str(batch), str(steps)],
+        [sys.executable, *words.split(), str(here), str(out)],
         env=env, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
@@ -395,20 +533,33 @@ def settings(batch, steps):
     )  # fmt: skip
 
 
-def test_two_processes_and_another_number_of_them(tmp_path):
-    "Two processes train, log the mean of both, and one goes on with the same clips a step."
-    launch(tmp_path, 8, 4)
-    rows = list(csv.DictReader((tmp_path / "log.csv").open()))
-    tensors, label = read_tensors(tmp_path / "checkpoint.safetensors")
+def test_two_processes_without_a_shared_disk_and_another_number_of_them(tmp_path):
+    """Two processes train and log the mean of both; they go on where the second sees an empty folder
+    and is told other settings; and one goes on with the same clips a step."""
+    launch(tmp_path)
+    rows = list(csv.DictReader((tmp_path / "0" / "log.csv").open()))
+    tensors, label = read_tensors(tmp_path / "0" / "checkpoint.safetensors")
     losses = tensors["losses"]  # of `fit`: the mean over the processes
-    assert abs(float(rows[-1]["loss"]) - float(losses[2:].mean())) < 1e-4
+    assert abs(float(rows[-1]["loss"]) - float(losses[4:].mean())) < 1e-4
     assert json.loads(label["run"])["settings"]["processes"] == 2
-    run = jobs.train_run(settings(8, 6), tmp_path, resume=True, progress=False, say=lambda _: None)
-    assert run.step == 6 and torch.allclose(run.losses[:4], losses)
+    said = [json.loads((tmp_path / f"said{rank}").read_text()) for rank in (0, 1)]
+    assert said[0] == said[1] and said[0]["losses"] == losses.tolist() and len(losses) == 6
+    assert sorted(p.name for p in (tmp_path / "1").iterdir()) == []
+    run = jobs.train_run(settings(8, 8), tmp_path / "0", resume=True, progress=False, say=len)
+    assert run.step == 8 and torch.allclose(run.losses[:6], losses)
+
+
+def _process():
+    "One of the two: four steps, then two more from a folder that only the first process has."
+    rank, out, quiet = os.environ["RANK"], Path(sys.argv[1]), dict(progress=False, say=len)
+    jobs.train_run(settings(8, 4), out / "0", **quiet)
+    told = configs.changed(settings(8, 6), {} if rank == "0" else dict(lr=0.5, seed=7))
+    run = jobs.train_run(told, out / rank, resume=True, **quiet)
+    size = sum(float(p.double().square().sum()) for p in run.ema.parameters())
+    said = dict(losses=run.losses.tolist(), size=size)
+    (out / f"said{rank}").write_text(json.dumps(said))
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    jobs.train_run(
-        settings(int(sys.argv[2]), int(sys.argv[3])), sys.argv[1], progress=False, say=len
-    )
-    torch.distributed.destroy_process_group()
+    _process()

@@ -84,15 +84,20 @@ def test_names_of_a_compiled_network():
     assert inner == {"a.b": 1, "c": 2, "d": 3}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_second_signal_interrupts(number):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_the_second_signal_interrupts_unless_a_file_is_written(number):
     before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt), held_interrupt() as flag:
         assert not flag
         signal.raise_signal(number)
         assert flag
+        flag.saving = True
+        for _ in range(3):
+            signal.raise_signal(number)
+        flag.saving = False
+        assert flag == [number] * 4
         signal.raise_signal(number)
-    assert signal.getsignal(number) is before
+    assert flag == [number] * 5 and signal.getsignal(number) is before
 
 
 def test_a_thread_of_its_own_may_train():

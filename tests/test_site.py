@@ -437,6 +437,16 @@ def test_hidden_code_is_reported():
     )
 
 
+def test_links_of_the_frame_lead_to_headings():
+    "Header and footer of the site link to sections of pages: each is there."
+    links = re.findall(r"([\w/]+\.ipynb)#([\w-]+)", (ROOT / "_quarto.yml").read_text("utf-8"))
+    assert links  # the footer's "How to cite" at least
+    for page, anchor in links:
+        cells = read(ROOT / "nbs" / page)["cells"]
+        text = "\n".join(c["source"] for c in cells if c["cell_type"] == "markdown")
+        assert anchor in [slug(h) for h in re.findall(r"(?m)^#+ (.+)$", text)], (page, anchor)
+
+
 def test_anchors_follow_pandoc():
     "Examples from Pandoc's manual, extension auto_identifiers."
     assert slug("Heading identifiers in HTML") == "heading-identifiers-in-html"

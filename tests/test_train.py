@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import Dataset
 
-from vidiffedu import safety, threads
+from vidiffedu import safety, scale, threads
 from vidiffedu.core import complaint
 from vidiffedu.safety import read_tensors, write_tensors
 from vidiffedu.train import (
@@ -136,13 +137,149 @@ def test_killed_while_writing_leaves_the_checkpoint_before(moment, tmp_path):
     same_run(tmp_path, tmp_path / "alone")
 
 
+def written(monkeypatch, before):
+    "before(number of the write, path) is called in the thread, just before a file is written."
+    write, seen = scale.write_held, []
+
+    def slow(path, tensors, label):
+        seen.append(path.name)
+        before(len(seen), path)
+        write(path, tensors, label)
+
+    monkeypatch.setattr(scale, "write_held", slow)
+    return seen
+
+
+def test_steps_do_not_wait_for_a_checkpoint_and_do_not_change_it(tmp_path, monkeypatch):
+    "Step 12 releases the write of step 7: the file holds step 7, and nobody waited in vain."
+    go_on, told, state = threading.Event(), [], {}
+    written(monkeypatch, lambda n, path: told.append(go_on.wait(30)))
+
+    def look(step, loss):
+        if step == 7:
+            state.update({k: v.clone() for k, v in model.state_dict().items()})
+        if step == 12:
+            go_on.set()
+        if step == 13:
+            raise RuntimeError("the run ends here")
+
+    torch.manual_seed(0)
+    model = Net()
+    with pytest.raises(RuntimeError, match="ends here"):
+        how = dict(batch_size=5, every=7, progress=False, threads=1)
+        fit(model, world, 40, out=tmp_path, on_step=look, **how)
+    assert told == [True, True]  # both files of the one checkpoint
+    tensors, label = read_tensors(tmp_path / "checkpoint.safetensors")
+    assert json.loads(label["run"])["step"] == len(tensors["losses"]) == 7
+    for k, v in state.items():
+        assert torch.equal(tensors[f"model.{k}"], v), k
+    assert not torch.equal(model.net[0].weight, state["net.0.weight"])
+    saved, _ = read_tensors(tmp_path / "weights.safetensors")
+    assert torch.equal(saved["net.0.weight"], tensors["ema.net.0.weight"])
+    assert torch.equal(saved["net.1.running_mean"], state["net.1.running_mean"])
+
+
+def test_one_checkpoint_is_written_at_a_time(tmp_path, monkeypatch):
+    "Due after each step, and slow: they come one after the other, none is left out."
+    alive = []
+
+    def slow(n, path):
+        alive.append(sum(t.name == "writer" for t in threading.enumerate()))
+        time.sleep(0.01)
+
+    seen = written(monkeypatch, slow)
+    train("tensor", tmp_path, steps=6, every=1)
+    assert seen == ["checkpoint.safetensors", "weights.safetensors"] * 6 and set(alive) == {1}
+
+
+def test_an_error_of_the_writer_ends_the_run_in_one_line(tmp_path, monkeypatch):
+    "It comes in the main thread, in the step after; the checkpoint before is whole."
+    seen, writing = [], lambda: any(t.name == "writer" for t in threading.enumerate())
+
+    def fail(n, path):
+        if n == 3:
+            raise OSError(f"path: got {path} (no disk), expected a file that can be written")
+
+    def look(step, loss):
+        seen.append(step)
+        while step == 11 and writing():
+            time.sleep(0.01)
+
+    written(monkeypatch, fail)
+    how = dict(steps=400, every=5, on_step=look)
+    one_line(OSError, "(no disk)", train, "tensor", tmp_path, **how)
+    assert seen[-1] in (10, 11) and not writing()
+    assert len(load_file(tmp_path / "checkpoint.safetensors")["losses"]) == 5
+
+
+def test_an_error_of_the_last_write_is_raised_too(tmp_path, monkeypatch):
+    def fail(n, path):
+        raise OSError(f"path: got {path} (no disk), expected a file that can be written")
+
+    written(monkeypatch, fail)
+    one_line(OSError, "(no disk)", train, "tensor", tmp_path, steps=4, every=9)
+
+
+def test_a_second_signal_while_saving_does_not_cost_the_file(tmp_path, monkeypatch, capsys):
+    "Signals that come while the last file is written: it is finished, and `fit` returns."
+
+    def impatient(n, path):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+
+    written(monkeypatch, impatient)
+    _, run = train("tensor", tmp_path, every=50, on_step=at(10, signal.SIGTERM))
+    assert run.step == 11 and "stopped at step 11" in capsys.readouterr().out
+    assert len(load_file(tmp_path / "checkpoint.safetensors")["losses"]) == 11
+    assert (tmp_path / "weights.safetensors").is_file()
+
+
+def test_a_second_signal_in_a_step_leaves_what_is_being_written(tmp_path, monkeypatch):
+    "It interrupts at once, but not before the file of step 7 is whole."
+    written(monkeypatch, lambda n, path: time.sleep(0.2))
+
+    def twice(step, loss):
+        if step == 8:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train("tensor", tmp_path, on_step=twice)
+    assert len(load_file(tmp_path / "checkpoint.safetensors")["losses"]) == 7
+    assert (tmp_path / "weights.safetensors").is_file()
+
+
+def test_the_average_so_far_is_handed_to_whoever_looks():
+    "on_start comes once, before the first step; averaged() is the average of the weights so far."
+    seen, weights = [], []
+
+    def look(step, loss):
+        (run,) = seen
+        weights.append(model.net[0].weight.detach().clone())
+        mean = None
+        if step == 1:  # the share of the start is 1 / C(10, 9)
+            mean = 0.1 * start + 0.9 * weights[0]
+        if step == 2:
+            mean = 2 / 11 * (0.1 * start + 0.9 * weights[0]) + 9 / 11 * weights[1]
+        if mean is not None:
+            torch.testing.assert_close(run.averaged().net[0].weight, mean)
+        assert torch.equal(run.averaged().net[1].running_mean, model.net[1].running_mean)
+
+    torch.manual_seed(0)
+    model = Net()
+    start = model.net[0].weight.detach().clone()
+    fit(model, world, 4, progress=False, on_start=seen.append, on_step=look)
+    assert len(weights) == 4
+
+
 def test_workers_give_the_same_clips(tmp_path):
     train("dataset", tmp_path / "none", steps=6, every=6)
     train("dataset", tmp_path / "two", steps=6, every=6, workers=2)
     same_run(tmp_path / "none", tmp_path / "two")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_interrupt_saves_and_resumes(number, tmp_path, capsys):
     "Ctrl-C in the middle of a step: it is completed and saved, and the run goes on from there."
 
@@ -525,17 +662,37 @@ def test_two_processes_are_one_with_the_batches_joined(tmp_path):
         torch.testing.assert_close(saved[f"ema.{k}"], v, rtol=1e-4, atol=1e-5)
 
 
-def test_two_processes_that_cannot_train_together_say_why(tmp_path):
-    "Two machines without a shared disk, where only the first has a checkpoint; an unused weight."
-    done = two_processes("refused", tmp_path)
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory):
+    "What two machines without a shared disk leave behind."
+    folder = tmp_path_factory.mktemp("apart")
+    done = two_processes("apart", folder)
     assert done.returncode == 0, done.stderr[-2000:]
-    ends = [load_file(tmp_path / f"end{rank}.safetensors") for rank in (0, 1)]
-    for k, v in ends[0].items():  # those that can leave with the same running statistics
-        assert torch.equal(v, ends[1][k]), k
-    for rank in (0, 1):
-        apart, unused = (tmp_path / f"said{rank}").read_text().splitlines()
-        assert apart.startswith("out: got checkpoints at steps [4, 0], expected one")
-        assert unused.startswith("model: got no gradient for spare.weight, expected one")
+    return folder, [json.loads((folder / f"said{rank}").read_text()) for rank in (0, 1)]
+
+
+def test_two_machines_without_a_shared_disk_go_on(apart):
+    "The second finds an empty folder; both go on from the first one's checkpoint, bit for bit."
+    folder, said = apart
+    assert [p.name for p in (folder / "rank1").iterdir()] == []
+    for one, two in (("resumed0", "alone0"), ("resumed1", "alone0"), ("alone1", "alone0")):
+        a, b = (load_file(folder / f"{name}.safetensors") for name in (one, two))
+        assert a.keys() == b.keys()
+        for k in a:
+            assert torch.equal(a[k], b[k]), (one, k)
+    for words in said:
+        assert words["stopped"] == 5 and words["step"] == 12 and len(words["losses"]) == 12
+        assert words["losses"] == words["losses alone"] == said[0]["losses"]
+
+
+def test_what_two_machines_cannot_do_is_one_line_on_both(apart):
+    folder, said = apart
+    for words in said:
+        assert words["other"].startswith("lr: got 0.5, expected 0.001 as in")
+        assert words["broken"].startswith("path: got") and "whole safetensors" in words["broken"]
+        assert words["swapped"].startswith("out: got checkpoints at steps [0, 12], expected")
+        assert words["unused"].startswith("model: got no gradient for spare.weight, expected one")
+        assert not any("\n" in v for v in words.values() if isinstance(v, str))
 
 
 def steps_that_wait(syncs, accelerator=None):
@@ -868,23 +1025,48 @@ def _main(what, *args):
         )
         save_weights(model, out / f"rank{accelerator.process_index}.safetensors")
         torch.distributed.destroy_process_group()
-    if what == "refused":
-        from accelerate import Accelerator
+    if what == "apart":
+        _apart(Path(args[0]))
 
-        accelerator, folder = Accelerator(cpu=True), Path(args[0])
-        rank, options = accelerator.process_index, dict(progress=False, accelerator=accelerator)
-        own, spare = folder / f"rank{rank}", Plain()
-        spare.spare = nn.Linear(2, 2)
-        fit(Plain(), world, 4, out=own, **options)  # the first process saves
-        end = Net()
-        fit(end, world, 4, **options)
-        save_weights(end, folder / f"end{rank}.safetensors")
-        lines = [
-            complaint(fit, Plain(), world, 4, out=own, resume=True, **options),
-            complaint(fit, spare, world, 4, **options),
-        ]
-        (folder / f"said{rank}").write_text("\n".join(lines))
-        torch.distributed.destroy_process_group()
+
+def _apart(folder):
+    "One of two processes, each with a folder of its own."
+    from accelerate import Accelerator
+
+    accelerator, words = Accelerator(cpu=True), {}
+    rank, first = accelerator.process_index, accelerator.is_main_process
+    own = folder / f"rank{rank}"
+
+    def run(out=own, model=None, **kw):
+        torch.manual_seed(0)
+        model = model or Net()
+        options = dict(accelerator=accelerator, threads=1, progress=False, batch_size=4, every=5)
+        return model, fit(model, world, 12, out=out, **options | kw)
+
+    words["stopped"] = run(on_step=at(4, signal.SIGUSR1))[1].step
+    torch.manual_seed(100 + rank)  # what a machine starts from does not count
+    model, done = run(resume=True)
+    save_weights(model, folder / f"resumed{rank}.safetensors")
+    alone, whole = run(out=None)
+    save_weights(alone, folder / f"alone{rank}.safetensors")
+    words |= {
+        "step": done.step,
+        "losses": done.losses.tolist(),
+        "losses alone": whole.losses.tolist(),
+    }
+    words["other"] = complaint(run, resume=True, lr=0.5)
+    words["swapped"] = complaint(run, out=folder / f"rank{1 - rank}", resume=True)
+    accelerator.wait_for_everyone()
+    if first:
+        file = own / "checkpoint.safetensors"
+        file.write_bytes(file.read_bytes()[:-50])
+    accelerator.wait_for_everyone()
+    words["broken"] = complaint(run, resume=True)
+    spare = Plain()
+    spare.spare = nn.Linear(2, 2)
+    words["unused"] = complaint(run, out=None, model=spare)
+    (folder / f"said{rank}").write_text(json.dumps(words))
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

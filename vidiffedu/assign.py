@@ -67,7 +67,7 @@ def _failure(v):
 
 
 def record(course, name, source, papers):
-    "Scores by (student, task), from nbgrader's gradebook in the folder `course`; None: to be read."
+    "Scores by (student, task), from nbgrader's gradebook in `course`; None: to be read. OSError."
     from nbgrader.api import Gradebook
     from nbgrader.apps import NbGraderAPI
     from nbgrader.preprocessors import CheckCellMetadata, SaveAutoGrades
@@ -141,6 +141,7 @@ def write_new(path, text):
         file.write(text)
 
 # %% ../nbs/28_assign.ipynb #table
+# of the table of marks
 COLUMNS = ("student", "assignment", "task", "points", "score", "status", "diagnosis", "remark")
 
 
@@ -189,6 +190,7 @@ def read_table(path):
     return rows
 
 # %% ../nbs/28_assign.ipynb #pages
+# CSS of the pages for students
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:46em;margin:2em auto;padding:0 1em}"
     "table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3em .6em;"
@@ -206,6 +208,7 @@ def html_page(title, body):
 
 
 def table_html(head, rows):
+    "A plain table; every cell is text, escaped."
     cells = lambda tag, row: "".join(f"<{tag}>{html.escape(str(v))}</{tag}>" for v in row)
     body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
     return f"<table><thead><tr>{cells('th', head)}</tr></thead><tbody>{body}</tbody></table>"
@@ -251,7 +254,7 @@ def report_page(name, papers, rows, worth):
 
 # %% ../nbs/28_assign.ipynb #grade
 def new_out(path):
-    "The folder that a command writes, which must be new or empty."
+    "The folder that a command writes; FileExistsError unless it is new or empty."
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise FileExistsError(f"--out: got {path}, where something is, expected a new folder")
@@ -298,6 +301,7 @@ def grade(
 
 
 def need_nbgrader():
+    "ModuleNotFoundError in one line where nbgrader is not installed."
     import importlib.util
 
     if importlib.util.find_spec("nbgrader") is None:
@@ -393,6 +397,7 @@ def run_command(args, name="assign"):
 
 
 def run_release(args):
+    "`vidiffedu assign release` and `solutions`."
     make = student_copy if args.act == "release" else solved_copy
     how = dict(hidden=True) if getattr(args, "hidden", False) else {}
     for path in release(args.names, args.out, args.sources, make, **how):
@@ -401,6 +406,7 @@ def run_release(args):
 
 
 def run_grade(args):
+    "`vidiffedu assign grade`; ValueError for a limit of 0 or less."
     for what in ("jobs", "seconds", "memory"):
         if not getattr(args, what) > 0:
             raise ValueError(f"--{what}: got {getattr(args, what)}, expected more than 0")
@@ -411,12 +417,14 @@ def run_grade(args):
 
 
 def run_feedback(args):
+    "`vidiffedu assign feedback`."
     pages = feedback(args.folder, args.out, args.sources)
     print(f"wrote {len(pages)} pages in {args.out}")
     return 0
 
 
 def run_try(args):
+    "`vidiffedu assign try`: one line for each rehearsed answer."
     print(f"{'':7}{'answer':28}{'points':>7}{'public':>7}  failed")
     for group, answer, points, lost, seen in rehearse(args.name, args.sources):
         failed = ", ".join(f"{task}: {why}" for task, why in lost.items())

@@ -184,7 +184,7 @@ class I3D(nn.Module):
 def load_i3d(
     file,  # weights with the names of pytorch-i3d: .safetensors, or .pt of tensors only
 ):  # the network, frozen, in evaluation mode
-    "I3D with your weights. The file is read as data, never run."
+    "I3D with your weights, read as data, never run. FileNotFoundError without the file."
     file = Path(file).expanduser()
     if not file.is_file():
         raise FileNotFoundError(

@@ -26,11 +26,12 @@ from . import __version__, arena
 from .arena import ARMS, FUTURE, GUESSES, PAST, SAMPLES, SCENES, TEST, TRAIN, WHOLE
 from .core import check_whole
 from .crps import crps
+from .intervals import mean_interval
 from .nets import BlindUNet, JoinedUNet
 from .places import notebooks_folder, shipped
-from .safety import read_tensors, write_atomically, write_json, write_tensors
+from .safety import write_atomically, write_json
 from .sample import ddim_step, from_guess
-from .train import fit
+from .train import fit, load_weights, save_weights
 
 # %% ../nbs/37_bench.ipynb #ben-budget
 TRAINING_STEPS, BATCH = 1000, 32
@@ -205,22 +206,30 @@ def look_at(job, model, device="cpu"):
 
 # %% ../nbs/37_bench.ipynb #ben-save
 #| code-fold: true
-#| code-summary: "Weights in half precision, each with a card: recipe, seed, curve, scores, fingerprint"
+#| code-summary: "Weights in 8 bits, each with a card: recipe, seed, curve, scores, fingerprint"
 def fingerprint(path):
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def save_model(model, path, found):
-    "Write the weights, float16, and beside them the card as JSON; -> card."
-    thin = lambda v: v.half() if v.is_floating_point() else v
-    state = {k: thin(v) for k, v in model.state_dict().items()}
-    write_tensors(path, state, dict(kind="weights", model=type(model).__name__))
-    score = next(r for r in found["rows"] if (r["judge"], r["horizon"]) == ("crps", "all"))
+def save_model(model, path, found, device="cpu"):
+    "Write the weights, in 8 bits, and beside them the card as JSON; -> card."
+    save_weights(model, path, dtype=torch.int8)
+    job = Job(**found["job"])
+    kept, task = load_weights(new_model(job.method, job.world), path), arena.world(job.world)
+    x, _ = forecast(kept, task.past, device=device, **sampler(job.method))
+    clips = per_clip(x, task.target)
     recipe = dict(lr=4e-3, ema=0.995, batch_size=BATCH, clips=TRAIN)
     card = dict(found["job"], recipe=recipe, facts=found["facts"], curve=found["curve"])
-    card |= dict(crps=score, clips=found["crps"], sha256=fingerprint(path))
+    card |= dict(crps=_mean(clips), as_trained=_mean(found["crps"]), clips=clips)
+    card |= dict(sha256=fingerprint(path))
     write_json(Path(path).with_suffix(".json"), card)
     return card
+
+
+def _mean(clips):
+    "Fair CRPS with its interval over clips."
+    ends = mean_interval(torch.tensor(clips, dtype=torch.float64))
+    return {k: _short(float(v)) for k, v in zip(("value", "low", "high"), ends)}
 
 
 def load_model(method, name, folder=None, seed=0):
@@ -231,10 +240,7 @@ def load_model(method, name, folder=None, seed=0):
     if (got := fingerprint(path)) != card["sha256"]:
         want = f"{card['sha256'][:12]}..., that of its card"
         raise ValueError(f"weights: got {path} of SHA-256 {got[:12]}..., expected {want}")
-    tensors, _ = read_tensors(path)
-    model = new_model(method, name, seed)
-    model.load_state_dict(tensors)
-    return model.eval(), card
+    return load_weights(new_model(method, name, seed), path).eval(), card
 
 # %% ../nbs/37_bench.ipynb #ben-plan
 def jobs_of(methods=None, worlds=None, seeds=(0, 1, 2), budgets=BUDGETS):
@@ -339,7 +345,7 @@ def do(
     else:
         found, model = run_job(job, steps, device, progress, look)
     if ship and model is not None:
-        save_model(model, weights, found)
+        save_model(model, weights, found, look or device)
     if ship and effort and model is not None:
         curve = efforts(job, model, look or device)
         write_json(Path(folder) / "effort" / f"{job.name}.json", dict(job._asdict(), rows=curve))

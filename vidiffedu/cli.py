@@ -52,6 +52,7 @@ def written_print(path):
 
 
 def prints(path):
+    "What was written by us and what the file holds now, to tell a learner's change."
     return [written_print(path), whole_print(path)]
 
 
@@ -71,7 +72,7 @@ def decide(
     return "same" if mine == theirs[0] else "kept"
 
 
-def copy_whole(source, target):
+def copy_whole(source, target):  # both: a file
     "Copy a file whole or not at all."
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
@@ -80,6 +81,7 @@ def copy_whole(source, target):
 
 
 def beside(path):
+    "The name of a new version beside a learner's own file."
     return path.with_name(f"{path.stem}.new{path.suffix}")
 
 # %% ../nbs/27_cli.ipynb #manifest
@@ -128,7 +130,7 @@ class Manifest:
 # %% ../nbs/27_cli.ipynb #62a5debd
 def copy_notebooks(
     source,  # folder of the shipped notebooks
-    folder,  # the reader's folder, made if it is missing
+    folder,  # the reader's folder, made if it is missing; NotADirectoryError: a file
 ):
     "Copy or update the lessons: {what was done: names}. Changed files are never touched."
     source, folder = Path(source), Path(folder)
@@ -200,7 +202,7 @@ def waited(process):
 
 
 def lab(args):
-    "Copy the notebooks into `args.folder` and open JupyterLab on them."
+    "Copy the notebooks into `args.folder`, open JupyterLab; ModuleNotFoundError without it."
     if not args.copy_only and importlib.util.find_spec("jupyterlab") is None:
         raise ModuleNotFoundError(
             'jupyterlab: got none, expected it installed: pip install "vidiffedu[lab]" '
@@ -215,7 +217,7 @@ def lab(args):
 
 # %% ../nbs/27_cli.ipynb #0b6a9afa
 def new_folder(path):
-    "An empty folder, made and tried: `path`, or `path-2`, `path-3`, ... when something is there."
+    "An empty folder, made and tried: `path`, else `path-2`, ... OSError: it cannot be written."
     folder, number = at_home(path, "--out"), 1
     path = folder if folder.name.strip(".") else folder.resolve()  # ".." has no name to number
     try:
@@ -285,7 +287,7 @@ def draw_demo(folder, probe, one_shot, futures, rows=4, columns=4):
     return [folder / "futures.png", folder / "futures.gif"]
 
 # %% ../nbs/27_cli.ipynb #b1a2dcf4
-def demo_model(args, q, past):
+def demo_model(args, q, past):  # past: how many frames are known
     "The score chapter's denoiser, trained as the command line says."
     import torch
 
@@ -356,6 +358,7 @@ def duration(text):
 
 # %% ../nbs/27_cli.ipynb #parsers
 def add_demo(p):
+    "Arguments of `vidiffedu demo`."
     where = "folder for the picture and the clip (default ./vidiffedu-demo)"
     p.add_argument("--out", default="vidiffedu-demo", help=where)
     length = p.add_mutually_exclusive_group()
@@ -372,6 +375,7 @@ def add_demo(p):
 
 
 def add_lab(p):
+    "Arguments of `vidiffedu lab`."
     folder = "vidiffedu-notebooks"
     p.add_argument("folder", nargs="?", default=folder, metavar="DIR", help=f"default ./{folder}")
     p.add_argument("--copy-only", action="store_true", help="copy, do not start JupyterLab")
@@ -397,6 +401,7 @@ def add_arguments(parser, name):
 
 
 def run_command(args, name):
+    "`demo` or `lab`, whichever was asked for; returns the exit code."
     return dict(demo=demo, lab=lab)[name](args)
 
 

@@ -17,13 +17,14 @@ from typing import NamedTuple
 from .places import shipped
 
 # %% ../nbs/45_copies.ipynb #read
+# of cells, by the beginning of their ids
 KINDS = ("given", "solve", "check", "ask", "rubric", "play")
 LARGEST = 300 * 2**20  # bytes of a submission
 LONG = 10 * 2**20  # bytes of a submission that are worth a remark
 
 
 def sources_folder(folder=None):
-    "Where the sources lie: `folder`, or those that come with the course."
+    "Where the sources lie: `folder`, or the course's own. FileNotFoundError without any."
     place = Path(folder) if folder else shipped("assignments/_sources")
     if not any(place.glob("*.ipynb")):
         raise FileNotFoundError(f"sources: got no assignment in {place}, expected some there")
@@ -120,15 +121,19 @@ def marked(source):
     return source
 
 # %% ../nbs/45_copies.ipynb #copies
+# a solution, and the stub that a student finds in its place
 SOLUTION = re.compile(
     r"^([ \t]*)# BEGIN SOLUTION\n(.*?)^[ \t]*# END SOLUTION[ \t]*(?:\n|\Z)"
     r"(?:[ \t]*# BEGIN STUB\n(.*?)^[ \t]*# END STUB[ \t]*(?:\n|\Z))?",
     re.M | re.S,
 )
+# tests that students do not see
 HIDDEN = re.compile(
     r"^([ \t]*)# BEGIN HIDDEN TESTS\n(.*?)^[ \t]*# END HIDDEN TESTS[ \t]*(?:\n|\Z)", re.M | re.S
 )
+# what stands in a cell that asks for text
 ANSWER = "YOUR ANSWER HERE"
+# last line of a cell of public checks
 PASSED = 'print("The public checks of this cell pass.")'
 
 
@@ -211,4 +216,5 @@ def _copy(source, name, shown, without):
 
 
 def notebook_text(nb):
+    "A notebook as the text of its file."
     return json.dumps(nb, indent=1, ensure_ascii=False) + "\n"

@@ -86,7 +86,7 @@ def complaint(fn, *args, **kwargs):
 
 # %% ../nbs/01_core.ipynb #a13687e2
 def to_uint8(x):
-    "Pixels in [-1, 1] to bytes 0..255, for showing and saving; what lies outside is clamped."
+    "Pixels x, of any shape, from [-1, 1] to bytes 0..255, to show or save; clamped outside."
     check_finite(x=x)
     return ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
@@ -144,6 +144,7 @@ def stack_bytes(clips):
 
 
 def check_labels(labels, b):
+    "ValueError unless there is one label for each of `b` clips, or none at all."
     if labels is not None and len(labels) != b:
         raise ValueError(f"labels: got {len(labels)} entries, expected {b}, one for each clip")
 
@@ -204,7 +205,7 @@ def moved(
     module,  # the module that the names left: its `__name__`
     **where,  # each name, and the module of this library where it is now
 ):  # a module's `__getattr__`
-    "Names that moved: asking for one raises ImportError and says where it went."
+    "Names that moved: asking raises ImportError and says where; any other, AttributeError."
 
     def look_up(name):
         if name in where:

@@ -30,13 +30,13 @@ def to_noise(path, x_t, x_hat, t, y=None):
 
 # %% ../nbs/05_denoise.ipynb #e58c6458
 def to_score(path, x_t, x_hat, t, y=None):
-    "Eq. 3: the score of p_t at x_t [efron2011tweedie]; 0 on clean frames, where it does not exist."
+    "Eq. 3: the score of p_t at x_t (b, f, c, h, w) [efron2011tweedie]; 0 on clean frames."
     t = torch.as_tensor(t)
     return -expand(reciprocal(path.c(t)), x_t) * to_noise(path, x_t, x_hat, t, y)
 
 # %% ../nbs/05_denoise.ipynb #98423792
 def to_velocity(path, x_t, x_hat, t, y=None):
-    "Eq. 4: dx_t/dt along the probability flow [song2021sde], in pixels per unit of time."
+    "Eq. 4: dx_t/dt (b, f, c, h, w) of the probability flow [song2021sde], pixels per unit of t."
     t = torch.as_tensor(t)
     da, db, dc2 = (expand(r, x_t) for r in path.rates(t))
     pull = 0.5 * dc2 * expand(reciprocal(path.c(t)) ** 2, x_t)
@@ -45,7 +45,7 @@ def to_velocity(path, x_t, x_hat, t, y=None):
 
 # %% ../nbs/05_denoise.ipynb #f4002141
 def to_v(path, x_t, x_hat, t):
-    "v = a ε̂ - c x̂ [salimans2022progressive]; for paths with a² + c² = 1 (VP, Cosine)."
+    "v = a ε̂ - c x̂ (b, f, c, h, w) [salimans2022progressive]; where a² + c² = 1 (VP, Cosine)."
     t = torch.as_tensor(t)
     a, c = expand(path.a(t), x_t), expand(path.c(t), x_t)
     return a * to_noise(path, x_t, x_hat, t) - c * x_hat
@@ -54,7 +54,9 @@ def to_v(path, x_t, x_hat, t):
 #| code-fold: true
 #| code-summary: "known_end finds y in cond; two checks with their error texts"
 def known_end(path, x_t, cond):
-    "y of a bridge: the newest frames of `cond`, as many as x_t has. None on other paths."
+    """y of a bridge: the newest frames of cond (b, k, c, h, w), as many as x_t (b, f, c, h, w) has.
+
+    None on other paths."""
     if not path.needs_y:
         return None
     if cond is None:
@@ -81,7 +83,8 @@ def _on_circle(path):
 class Wrapper(nn.Module):
     """A network made into a denoiser, called as networks are: (x_t, t, cond) -> estimate of x.
 
-    A subclass gives `estimate(rest, out, t, y)`: rest = x_t - b y, `out` is what the network said."""
+    A subclass gives `estimate(rest, out, t, y)`: rest = x_t - b y, `out` is what the network said.
+    All are (b, f, c, h, w); t (), (b,) or (b, f)."""
 
     def __init__(self, net, path):
         super().__init__()
@@ -140,8 +143,9 @@ class FromVelocity(Wrapper):
 class ScaledInput(nn.Module):
     """A network that sees rest / √(c² + a² σ_data²) and log(σ) / 4, rest = x_t - b y.
 
-    The scaling of [karras2022edm, sec. 5]. It gives whatever it gives: for a network of the
-    estimate, this is a denoiser. sigma_data: standard deviation of x, in pixel units."""
+    The scaling of [karras2022edm, sec. 5]; x_t (b, f, c, h, w); t (), (b,) or (b, f). It gives
+    whatever the network gives: of an estimate, a denoiser. sigma_data: standard deviation of x,
+    in pixel units."""
 
     def __init__(self, net, path, sigma_data=1.0):
         super().__init__()

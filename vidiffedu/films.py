@@ -121,7 +121,7 @@ class Film:
 
 
 def scan(path, pictures=()):
-    "The `Film` of a video file or an animated picture, or of numbered `pictures` in a folder."
+    "The `Film` of a video, an animation or numbered `pictures`; PermissionError: closed folder."
     path, pictures = Path(path), [Path(p) for p in pictures]
     if pictures:
         film = Film(path, pictures)
@@ -321,11 +321,13 @@ def _until_error(frames):
         return
 
 # %% ../nbs/36_films.ipynb #40db9387
+# endings of files that are tried as films
 VIDEOS = set(
     ".mp4 .m4v .mov .avi .gif .mkv .webm .mpg .mpeg .m2v .m1v .ts .mts .m2ts .vob .wmv .asf .3gp .3g2"
     " .flv .f4v .ogv .ogm .h264 .264 .avc .h265 .265 .hevc .divx .dv .mxf .nut .y4m .rm .rmvb .mjpeg"
     " .mjpg .apng .ivf .av1 .obu".split()
 )
+# endings of files that are tried as frames
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pnm"}
 
 

@@ -32,7 +32,7 @@ def plain():
 
 
 def faster(x):
-    "Whether `x` may take another way than the plain one; torch.func needs the plain one."
+    "Whether x, any tensor, may take another way than the plain one, which torch.func needs."
     if torch.compiler.is_compiling():  # which cannot ask the question below
         return _on[0]
     return _on[0] and not torch._C._functorch.is_functorch_wrapped_tensor(x)
@@ -50,7 +50,7 @@ def attention(q, k, v):  # (... n d) each -> (... n d)
 # %% ../nbs/23_kernels.ipynb #86f3cf8e
 def recomputed(
     f,  # any function or module
-    x,  # its first argument, a tensor
+    x,  # its first argument, any tensor
     *rest,  # and all others
     on=True,  # False: a plain call
 ):  # f(x, *rest)
@@ -136,7 +136,7 @@ def _by_autograd(f, inputs, g, *how):
 
 # %% ../nbs/23_kernels.ipynb #92baa617
 def norm_act(x, weight, bias, shift=None, scale=None, groups=1, act=True):
-    "As plain_norm; only the input is kept for the backward pass."
+    "As plain_norm, of x (b c f h w); only the input is kept for the backward pass."
     wide = x.dtype in (torch.float32, torch.float64) and x.dtype == weight.dtype
     by_hand = wide and x.device.type == "cpu" and not torch.compiler.is_compiling()
     if not (by_hand and faster(x)):

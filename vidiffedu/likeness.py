@@ -179,11 +179,11 @@ class _Scripted(nn.Module):
 
 def load_scripted(
     file,  # a TorchScript file, say FVD's i3d_torchscript.pt: a program, not only weights
-    trust=False,  # True: you trust its maker; loading runs the program with your rights
+    trust=False,  # True: you trust its maker; it runs with your rights (`load_i3d` runs nothing)
     size=224,  # its frames: height and width
     how=None,  # keywords of its call; None: rescale=False, resize=False, return_features=True
 ):  # a network for `video_features`: clips (b f c h w) in [-1, 1], c 1 or 3, to (b d)
-    "A network from TorchScript, frozen. ValueError without trust=True; `load_i3d` needs no trust."
+    "A frozen network from TorchScript. ValueError without trust=True, FileNotFoundError."
     check_whole(1, none=False, size=size)
     if not (file := at_home(file, "file")).is_file():
         raise FileNotFoundError(f"file: got {file}, which is no file, expected TorchScript")

@@ -284,7 +284,7 @@ class Paper(NamedTuple):
 
 
 def submissions(folder):
-    "(student, file, problem) for each file or folder of a student."
+    "(student, file, problem) for each student in `folder`; NotADirectoryError if it is none."
     folder, seen = Path(folder), set()
     if not folder.is_dir():
         raise NotADirectoryError(f"submissions: got {folder}, expected a folder")

@@ -28,13 +28,13 @@ def _need(fine, complaint):
 
 
 def check_size(x, n, why):
-    "Raise ValueError unless `n` divides height and width of `x`."
+    "ValueError unless `n` divides height and width of x (..., h, w); `why` says for what."
     h, w = x.shape[-2:]
     _need(h % n == w % n == 0, f"x: got {h}x{w} pixels, expected multiples of {n} for {why}")
 
 
 def join(x, cond, channels, known=None):
-    "Known frames (exactly `known`, if given) in front of `x` along f; both are checked."
+    "Known frames cond (b, k, c, h, w) in front of x (b, f, c, h, w); both checked, k = `known`."
     check_video(x, "x", channels=channels)
     _need(known in (None, 0) or cond is not None, f"cond: got None, expected {known} past frames")
     if cond is None:

@@ -18,7 +18,7 @@ from .core import expand
 #| code-fold: true
 #| code-summary: "Times: within [0, 1], and one for every frame"
 def check_time(t, name="t"):
-    """`t` as a tensor; ValueError unless it lies in [0, 1].
+    """`t`, of any shape, as a tensor; ValueError unless it lies in [0, 1].
 
     Read on the CPU only: on a GPU, reading would make the device wait."""
     t = torch.as_tensor(t)

@@ -13,7 +13,7 @@ import vidiffedu
 
 # %% ../nbs/48_places.ipynb #folder
 def notebooks_folder():
-    "The folder of the shipped notebooks: in the installed package, or `nbs/` of a clone."
+    "Where the notebooks lie: in the installed package, or nbs/ of a clone; FileNotFoundError."
     package = Path(vidiffedu.__file__).resolve().parent
     places = package / "notebooks", package.parent / "nbs"
     for folder in places:
@@ -28,7 +28,7 @@ def notebooks_folder():
 def shipped(
     name,  # as it stands beside the notebooks: "studies/gpu.csv", "films"
 ):  # its Path
-    "Where a file or folder of the course lies, from any working folder."
+    "Where a file or folder of the course lies, from any working folder; FileNotFoundError."
     folder = notebooks_folder()
     if not (folder / name).exists():
         expected = "expected a file or folder that comes with the course"

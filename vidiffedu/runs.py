@@ -35,7 +35,7 @@ def _settings(parser, names=None):
 def _train_arguments(p):
     p.add_argument("method", metavar="METHOD", help="score, bridge, vector, masks or residual")
     p.add_argument("data", metavar="DATA", help="a folder of films, NAME:FOLDER, or a world")
-    p.add_argument("--preset", default=None, help="tiny (default), small or paper")
+    p.add_argument("--preset", default=None, help="tiny (default), small, paper or bench")
     p.add_argument("--config", metavar="FILE", help="all settings from a run's config.json")
     p.add_argument("--out", required=True, metavar="DIR", help="the run's folder")
     p.add_argument("--resume", action="store_true", help="go on with the run in DIR")
@@ -85,6 +85,8 @@ def config_of(args):
     from vidiffedu.jobs import read_config, said_by_data
 
     method, own = configs.method_name(args.method), Path(args.out).expanduser()
+    if args.preset == "bench" and ":" not in args.data:
+        args.data = f"bench:{args.data}"
     file = args.config or (own if args.resume and (own / "config.json").is_file() else None)
     if file is None:
         name = args.preset or "tiny"

@@ -41,7 +41,9 @@ def normal_like(x, generator=None, going=None):
 
 
 def start_afresh(path, x_s, x_hat, t, s, y=None, generator=None):
-    "Frames that leave a time without noise carry none along: draw them from the path."
+    """Frames that leave a time without noise carry none along: draw them from the path.
+
+    x_s, x_hat, y (b, f, c, h, w); t, s (b, f)."""
     if not path.any_fresh(t, s):
         return x_s
     start = (path.c(t) == 0) & (t != s)
@@ -50,7 +52,7 @@ def start_afresh(path, x_s, x_hat, t, s, y=None, generator=None):
 
 # %% ../nbs/06_sample.ipynb #1e756172
 def ddim_step(path, x_t, x_hat, t, s, y=None, eta=0.0, generator=None, **_):
-    "Eq. 1 [song2021ddim]: from time t to s, both (b, f). `eta` = 0 is deterministic, 1 is DDPM."
+    "Eq. 1 [song2021ddim]: x_t (b, f, c, h, w) from time t to s (b, f). `eta`: 0, or 1 (DDPM)."
     a_t, c_t, a_s, c_s = path.a(t), path.c(t), path.a(s), path.c(s)
     fresh = eta * c_s * (1 - (a_t * c_s * reciprocal(a_s * c_t)) ** 2).clamp_min(0).sqrt()
     fresh = torch.where(c_t > 0, fresh, c_s)
@@ -75,7 +77,7 @@ def ode_step(path, x_t, x_hat, t, s, y=None, generator=None, **_):
 def heun_step(path, x_t, x_hat, t, s, y=None, denoise=None, generator=None, **_):
     """Heun's step: calls `denoise` once more, at s [karras2022edm, alg. 1].
 
-    Euler's where c(s) = 0."""
+    x_t, x_hat, y (b, f, c, h, w); t, s (b, f). Euler's where c(s) = 0."""
     v = to_velocity(path, x_t, x_hat, t, y)
     x_e = x_t + expand(s - t, x_t) * v
     if path.any_noise(s):
@@ -86,7 +88,9 @@ def heun_step(path, x_t, x_hat, t, s, y=None, denoise=None, generator=None, **_)
 
 # %% ../nbs/06_sample.ipynb #edmcode1
 def edm_step(path, x_t, x_hat, t, s, y=None, denoise=None, generator=None, **_):
-    "Eq. 2: Heun's step in σ [karras2022edm, alg. 1], on any path; calls `denoise` once more, at s."
+    """Eq. 2: Heun's step in σ [karras2022edm, alg. 1], on any path; calls `denoise` again, at s.
+
+    x_t, x_hat, y (b, f, c, h, w); t, s (b, f)."""
     x_e = ddim_step(path, x_t, x_hat, t, s, y=y, generator=generator)
     if not path.any_noise(s):
         return x_e
@@ -217,7 +221,7 @@ def from_guess(denoise, path, guess, t, y=None, generator=None):
 
 # %% ../nbs/06_sample.ipynb #1c32a9a9
 def from_estimate(denoise, path, guess, t, y=None, generator=None):
-    "x_t at time t around the denoiser's own first estimate; one call of `denoise`."
+    "x_t at t around the denoiser's own estimate of guess (b, f, c, h, w); one call of `denoise`."
     x_t = from_guess(denoise, path, guess, t, y, generator)
     return from_guess(denoise, path, denoise(x_t, t, y), t, y, generator)
 

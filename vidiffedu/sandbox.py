@@ -68,6 +68,7 @@ def _tensor(v, blobs):
     return [str(v.dtype).removeprefix("torch."), list(v.shape), v.requires_grad]
 
 # %% ../nbs/40_sandbox.ipynb #unpack
+# of the tensors that may pass, by name
 DTYPES = "float64 float32 float16 bfloat16 complex64 complex128 int64 int32 int16 int8 uint8 bool"
 DTYPES = {name: getattr(torch, name) for name in DTYPES.split()}
 
@@ -111,22 +112,26 @@ def _take(said, rest):
 
 # %% ../nbs/40_sandbox.ipynb #confine
 PRINTED = 2**20  # bytes of a file, and so of what a cell prints
+# what may be read below /proc
 READABLE = ("/proc/cpuinfo", "/proc/meminfo", "/proc/self/", "/proc/stat", "/proc/filesystems")
+# audit events that the guard never lets through
 REFUSED = set(
     "subprocess.Popen os.system os.exec os.fork os.forkpty os.posix_spawn os.spawn os.startfile "
     "os.kill os.killpg pty.spawn ctypes.dlopen ctypes.dlsym signal.pthread_kill sys.addaudithook "
     "socket.connect socket.bind socket.sendto socket.sendmsg socket.getaddrinfo "
     "socket.gethostbyname socket.gethostbyaddr socket.getnameinfo".split()
 )
+# audit events that change files: let through in the folder only
 CHANGES = set(
     "os.remove os.rename os.rmdir os.mkdir os.link os.symlink os.truncate os.chmod os.chown "
     "os.utime shutil.rmtree shutil.move shutil.copyfile shutil.copytree os.chflags".split()
 )
+# flags of `os.open` that mean writing
 WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def guard(folder, closed):
-    "An audit hook: writing only in `folder`, no reading in `closed`, no other programs."
+    "An audit hook: PermissionError on writing outside `folder`, reading `closed`, other programs."
     inside = lambda path, place: path == place or path.startswith(place + os.sep)
     full = lambda path: os.path.realpath(os.fsdecode(path))
 
@@ -173,6 +178,7 @@ def confine(folder, memory, closed):
 
 
 def limit_memory(memory):
+    "At most `memory` bytes more than now for this process, and at most `PRINTED` in a file."
     import resource
 
     now = 0
@@ -309,6 +315,7 @@ class RoomClosed(RuntimeError):
     "The room's process has ended; the text says why."
 
 
+# modules that the server holds, so that a new process starts fast
 PRELOAD = ["vidiffedu.assign", "vidiffedu.sandbox", "vidiffedu.oracle", "matplotlib.pyplot"]
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from . import safety
+from . import safety, scale
 from .core import check_range, check_video, check_whole
 from .threads import few_threads
 
@@ -97,10 +97,10 @@ def clip_source(
 #| code-fold: true
 #| code-summary: "save_weights and load_weights"
 def save_weights(model: nn.Module, path: str | Path, dtype: torch.dtype | None = None):
-    "Write parameters (in `dtype`, torch.float16 say) and buffers to one file, whole or not."
+    "Write parameters (in `dtype`, say torch.float16 or torch.int8) and buffers, whole or not."
     state = safety.plain_names(model.state_dict().items())
     if dtype is not None:
-        state |= safety.rounded(safety.plain_names(model.named_parameters()), dtype)
+        state = safety.rounded(safety.plain_names(model.named_parameters()), dtype, state)
     safety.write_tensors(path, state, safety.label_of(model, kind="weights"))
 
 
@@ -123,7 +123,7 @@ def load_weights(
 #| code-fold: true
 #| code-summary: "Trainee: the model, its average, the optimiser, the step, the losses"
 class Trainee:
-    "All that changes while training; `safety.save_checkpoint` writes it to a file."
+    "All that changes while training; `scale.Writer` writes it to a file."
 
     def __init__(self, model, lr, weight_decay, precision):
         device = next(model.parameters()).device
@@ -273,6 +273,7 @@ def fit(
     resume: bool = False,  # continue from the checkpoint in `out`, same settings
     progress: bool = True,  # progress bar with the live loss
     on_step=None,  # called as on_step(step, loss) after every step, on every process
+    on_start=None,  # called as on_start(run) before the first; run.averaged(): the average so far
     workers: int = 0,  # processes that read a Dataset
     accelerator=None,  # an accelerate.Accelerator of your own
     threads: int | None = None,  # of the CPU; None: the checkpoint's, else measured
@@ -283,8 +284,8 @@ def fit(
 
     Clips are floating, in [-1, 1]; a function gets a generator on the training device. Killed
     and resumed, a run gives the same weights (tested on one CPU thread). The model comes back
-    on its device, in its mode. Ctrl-C (or SIGTERM) finishes the step, saves and returns; in a
-    notebook it raises `safety.Stopped`, which ends Run All."""
+    on its device, in its mode. Ctrl-C, SIGTERM and SIGUSR1 finish the step, save and return;
+    a notebook raises `safety.Stopped`, which ends Run All."""
     from accelerate import Accelerator
     from tqdm.auto import tqdm
 
@@ -304,7 +305,7 @@ def fit(
     settings["precision"] = precision or accelerator.mixed_precision
     safety.check_settings(device, **settings)
     settings["clips"] = safety.check_clips(clips, range)
-    safety.check_rest(steps, warmup, threads, range, schedule, on_step)
+    safety.check_rest(steps, warmup, threads, range, schedule, on_step=on_step, on_start=on_start)
     settings["schedule"] = safety.name_of(schedule)
     folder = safety.check_folder(out, resume)
     # prepare ---------------------------------------------------------------------
@@ -315,7 +316,7 @@ def fit(
         network = accelerator.prepare(network)  # reason 6: gradients are averaged
         run = Trainee(model, lr, weight_decay, settings["precision"])
         if resume:
-            safety.resume(run, folder, settings, accelerator)
+            scale.resume(run, folder, settings, accelerator)
         share = dict(batch_size=batch_size, seed=seed, rank=rank, processes=processes)
         source = functools.partial(clip_source, clips, **share)
         threads = run.threads if threads is None else threads
@@ -326,6 +327,7 @@ def fit(
         with (
             torch.random.fork_rng([device] if device.type == "cuda" else []),
             safety.held_interrupt() as interrupted,
+            scale.Writer(folder if first_process else None, settings, interrupted) as writer,
             few_threads(work, threads, progress=shown, device=device) as run.threads,
             tqdm(total=steps, initial=run.step, disable=not shown) as bar,
         ):
@@ -334,6 +336,8 @@ def fit(
             )
             generator, watch = torch.Generator(device), _Watch(accelerator, interrupted, range)
             stop, first, begun = False, run.step, time.perf_counter()
+            if on_start is not None:
+                on_start(run)
             # the loop: draw, loss, zero, backward, step ------------------------------
             while run.step < steps and not stop:
                 _reseed(generator, step_seed(seed, rank, run.step))  # reason 5
@@ -352,8 +356,7 @@ def fit(
                 bar.update()
                 if on_step is not None:
                     on_step(run.step, loss.detach())
-                if folder is not None and first_process and (saves or stop):
-                    safety.save_checkpoint(folder, run, settings)  # reason 5
+                writer.step(run, saves or stop)  # reason 5, while the next steps are made
             seconds = time.perf_counter() - begun
         # leave -------------------------------------------------------------------
         run.optimizer.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""Run by Quarto after the site is made: search shows words, not raw TeX, and no page asks another host for anything.
+"""Run by Quarto after the site is made: search shows words, not raw TeX, equations can be linked to, and no page asks another host for anything.
 
 By hand: `python nbs/site/after.py _docs`. Ends with 1, and one line for each, if a page would fetch something from outside."""
 
@@ -44,11 +44,38 @@ def with_pages(text, folder):
     return re.sub(block, lambda m: re.sub(r'href="([\w/]+)\.ipynb"', there, m[0]), text, flags=re.S)
 
 
+def with_equations(text):
+    """A numbered equation gets an anchor, `equation (3)` in the text a link to it.
+
+    A number that the page does not have, and what stands in a link, a heading or code, stays."""
+    numbers = []
+
+    def anchored(m):
+        number = re.search(r"\\tag\{(\w+)\}", m[2])
+        if not number or number[1] in numbers:
+            return m[0]
+        numbers.append(number[1])
+        return f'{m[1]} id="eq-{number[1]}">{m[2]}'
+
+    display = r"(<span(?: [^>]*)? class=\"math display\"(?![^>]* id=))>(.*?</span>)"
+    text = re.sub(display, anchored, text, flags=re.S)
+    apart = re.split(r"(<(a|code|pre|script|style|h[1-6])\b.*?</\2>|<[^>]*>)", text, flags=re.S)
+
+    def linked(m):
+        return f'<a href="#eq-{m[2]}">{m[0]}</a>' if m[2] in numbers else m[0]
+
+    for i in range(0, len(apart), 3):  # between them: an element, its name
+        apart[i] = re.sub(r"\b([Ee]quation) \((\w+)\)", linked, apart[i])
+        if i + 2 < len(apart):
+            apart[i + 2] = ""
+    return "".join(apart)
+
+
 def main(folder):
     found = []
     for path in sorted(folder.rglob("*.html")):
         old = path.read_text(encoding="utf-8")
-        new = with_pages(without_widgets(old), path.parent)
+        new = with_equations(with_pages(without_widgets(old), path.parent))
         if new != old:
             path.write_text(new, encoding="utf-8")
         found += [f"{path.relative_to(folder)}: {what}" for what in fetched(new)]

@@ -118,7 +118,6 @@ PLAN = {  # an arm that is not planned is run if it is named with --arms
     "leaf": [*ESTIMATES, "cvp_matched", *NOISES, *list(ARMS)[-3:]],
     "sprites": [*[a for a in ESTIMATES if a != "wide_estimate"], "cvp_matched", *NOISES[::2]],
 }
-ONCE = {"wide_noise", "brownian_scaled", "parabola_scaled"}  # one seed
 
 
 def plan(a):
@@ -126,8 +125,7 @@ def plan(a):
     jobs = record.jobs(seed=a.seeds, world=a.worlds, arm=a.arms)
     if a.arms != list(ARMS):
         return jobs
-    planned = lambda j: j["arm"] in PLAN[j["world"]] and (j["seed"] == 0 or j["arm"] not in ONCE)
-    return [j for j in jobs if planned(j)]
+    return [j for j in jobs if j["arm"] in PLAN[j["world"]]]
 
 
 # ---------------------------------------------------------------- samplers

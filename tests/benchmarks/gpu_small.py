@@ -1,13 +1,13 @@
-"""What one GPU says in a minute or two:   python tests/benchmarks/gpu_small.py --limit 100 --out gpu_small.csv [--steps 100] [--device cpu --preset tiny]
+"""What one GPU says in a few minutes:   python tests/benchmarks/gpu_small.py --limit 300 --out gpu_small.csv [--only papers compiled] [--device cpu --preset tiny]
 
 The rows are written as they come, the most wanted first; what does not fit into --limit seconds is left out and named at the end.
-0. meanwhile   processes beside this one compile the networks into PyTorch's cache on the disk, while part 1 runs
-1. agree       every preset's loss and gradients in bfloat16 beside float32: relative difference of the loss, of the gradients' length
-2. rate        this GPU's own matrix product, 8192x8192 in bfloat16
-3. steps       a training step (loss, backward, fused AdamW) of each method's preset, as it is and compiled: clips a second, peak memory,
-               share of the matrix rate (operations of forward and backward as PyTorch counts them)
-4. runs        the command `train` itself, --steps steps of each method's preset on a computed world: first and last loss, clips a second
-5. papers      a step of the papers' networks, compiled, at a batch that fits
+rate        this GPU's own matrix product, 8192x8192 in bfloat16 (always)
+agree       every preset's loss and gradients in bfloat16 beside float32: relative difference of the loss, of the gradients' length
+steps       a training step (loss, backward, fused AdamW) of each method's preset, as it is: clips a second, peak memory,
+            share of the matrix rate (operations of forward and backward as PyTorch counts them)
+papers      the same of the papers' networks, at a batch that fits
+runs        the command `train` itself, --steps steps of each method's preset on a computed world: first and last loss, clips a second
+compiled    steps and papers compiled, the papers' first; each in a process of its own, which ends after --each seconds, whatever it has reached
 Times are medians after a warm-up, the device synchronised around each.
 """
 
@@ -30,21 +30,24 @@ sys.path.insert(0, str(ROOT))
 from vidiffedu import configs, jobs, parts  # noqa: E402
 
 METHODS = list(configs.METHODS)
+PARTS = ["agree", "steps", "papers", "runs", "compiled"]
+PAPERS = ["vector", "masks", "residual", "bridge", "score"]  # in order of worth
 PAPER_BATCH = dict(score=32, bridge=4, vector=4, masks=8, residual=4)
 
 
 class Told:
     "Rows of a CSV file, each written at once."
 
-    def __init__(self, path, device):
+    def __init__(self, path, device, more=False):
         name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
         day = datetime.date.today().isoformat()
         self.fixed = dict(hardware=name, torch=torch.__version__, date=day)
-        self.file = open(path, "w", newline="", encoding="utf-8") if path else None
+        self.file = open(path, "a" if more else "w", newline="", encoding="utf-8") if path else None
         names = ["what", "which", "value", "unit", *self.fixed]
         if self.file:
             self.writer = csv.DictWriter(self.file, names, lineterminator="\n")
-            self.writer.writeheader()
+            if not more:
+                self.writer.writeheader()
 
     def __call__(self, what, which, value, unit=""):
         print(f"{what:44s} {which:26s} {value:12.5g} {unit}", flush=True)
@@ -145,7 +148,7 @@ def one_step(say, config, batch, device, rate, compiled, calls):
     operations = counter.get_total_flops() * batch
     model.zero_grad(set_to_none=True)
     if compiled:
-        jobs.compiled(model)
+        parts.compiled(model)
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -178,69 +181,81 @@ def one_run(say, config, steps, device):
     say("run, clips a second", which, float(rows[-1]["clips_per_second"]), "1/s")
 
 
-def warm(method, preset, batch):
-    "Compile one method's step, for the cache on the disk."
-    device, config = torch.device("cuda"), config_of(method, preset)
-    model = jobs.compiled(method_on(config, device))
-    step_of(model, clips_like(config, batch, device), True)()
+def batch_of(a, method, preset):
+    "Clips a step."
+    if preset == "paper":
+        return PAPER_BATCH[method]
+    batch = configs.preset(method, preset).batch_size
+    return min(a.batch or batch, batch)
 
 
-def warmers(preset):
-    "Processes that compile, one a method."
-    here, env = [sys.executable, __file__, "--preset", preset, "--warm"], dict(os.environ)
-    env.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "3")
-    return [subprocess.Popen([*here, m], env=env) for m in METHODS]
+def beside(a, method, preset, rate, left):
+    "A compiled step in a process of its own, ended when its time is over."
+    words = [sys.executable, __file__, "--one", method, preset, str(rate), "--calls", str(a.calls)]
+    words += ["--device", a.device, *(["--out", a.out] if a.out else [])]
+    words += ["--batch", str(a.batch)] if a.batch else []
+    subprocess.run(words, timeout=max(5.0, min(a.each, left())), check=True)
 
 
-def pieces(a, device, say):
-    "(name, work) in order of worth."
-    rate = []
-    fit_in = {m: config_of(m, a.preset) for m in METHODS}
-    batch = {m: min(a.batch or c.batch_size, c.batch_size) for m, c in fit_in.items()}
-    yield "matrix rate", lambda: rate.append(matrix_rate(say, device))
-    for compiled in (False, True) if device.type == "cuda" else (False,):
-        for m, c in fit_in.items():
-            how = (say, c, batch[m], device)
-            work = lambda how=how, on=compiled: one_step(*how, rate[0], on, a.calls)
-            yield f"step of {m}{', compiled' if compiled else ''}", work
-        for m, c in fit_in.items() if not compiled else ():
-            yield f"run of {m}", lambda c=c: one_run(say, c, a.steps, device)
-    if device.type == "cuda":
-        for m in ("vector", "masks", "residual", "bridge", "score"):
-            how = (say, config_of(m, "paper"), PAPER_BATCH[m], device)
-            for on in (False, True):
-                work = lambda how=how, on=on: one_step(*how, rate[0], on, 5)
-                yield f"paper's step of {m}{', compiled' if on else ''}", work
+def only_one(a):
+    "What such a process does."
+    method, preset, rate = a.one
+    device = torch.device(a.device)
+    say, config = Told(a.out, device, more=True), config_of(method, preset)
+    calls = 5 if preset == "paper" else a.calls
+    one_step(say, config, batch_of(a, method, preset), device, float(rate), True, calls)
+
+
+def pieces(a, device, say, rate, left):
+    "(part, name, work) in order of worth."
+    for m in METHODS:
+        config = config_of(m, a.preset)
+        yield "agree", f"bf16 of {m}", lambda c=config: agree(say, c, device)
+    for part, preset in (("steps", a.preset), ("papers", "paper")):
+        for m in METHODS if part == "steps" else PAPERS:
+            calls = a.calls if part == "steps" else 5
+            how = config_of(m, preset), batch_of(a, m, preset), device, rate, False, calls
+            yield part, f"{part}: {m}", lambda how=how: one_step(say, *how)
+    for m in METHODS:
+        config = config_of(m, a.preset)
+        yield "runs", f"run of {m}", lambda c=config: one_run(say, c, a.steps, device)
+    for preset in ("paper", a.preset):
+        for m in PAPERS:
+            work = lambda m=m, preset=preset: beside(a, m, preset, rate, left)
+            yield "compiled", f"{m} {preset}, compiled", work
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--limit", type=float, default=100, help="seconds, from the start of this process"
+        "--limit", type=float, default=300, help="seconds, from the start of this process"
     )
+    parser.add_argument("--each", type=float, default=60, help="seconds for a compiled step")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--out")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--calls", type=int, default=10)
     parser.add_argument("--batch", type=int, help="at most")
     parser.add_argument("--preset", default="small")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--warm", help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     a, begun = parser.parse_args(), time.monotonic()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    if a.warm:
-        return warm(a.warm, a.preset, config_of(a.warm, a.preset).batch_size)
     device = torch.device(a.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         sys.exit("gpu_small.py: got no CUDA device, expected one (--device cpu --preset tiny)")
+    if a.one:
+        return only_one(a)
     if importlib.util.find_spec("av") is None:  # a run's last film cannot be written then
         jobs.Log.film = lambda self, step: None
     say, left = Told(a.out, device), lambda: a.limit - (time.monotonic() - begun)
-    beside = warmers(a.preset) if device.type == "cuda" else []
-    skipped = []
-
-    def attempt(name, work):
+    rate, skipped = matrix_rate(say, device), []
+    for part, name, work in pieces(a, device, say, rate, left):
+        if part not in a.only:
+            continue
         if left() < 2:
-            return skipped.append(name)
+            skipped.append(name)
+            continue
         try:
             work()
         except Exception as error:  # one part's failure must not lose the others' numbers
@@ -248,18 +263,6 @@ def main():
             say(f"failed: {name}", type(error).__name__, float("nan"))
         if device.type == "cuda":
             torch.cuda.empty_cache()
-
-    for m in METHODS:
-        attempt(f"bf16 of {m}", lambda m=m: agree(say, config_of(m, a.preset), device))
-    for process in beside:  # times are taken with the device to ourselves
-        try:
-            process.wait(max(1.0, 0.45 * a.limit - (time.monotonic() - begun)))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    say("seconds until all had compiled or were stopped", "", time.monotonic() - begun, "s")
-    for name, work in pieces(a, device, say):
-        attempt(name, work)
     say("seconds in all", "", time.monotonic() - begun, "s")
     print("left out for lack of time:", ", ".join(skipped) or "nothing")
 

@@ -108,6 +108,7 @@ def draggable(
     return f'<div class="drag" data-drag="{where}">{picture}</div>'
 
 # %% ../../nbs/29_explorers.ipynb #controls-code
+# layout of a control, with room for its name
 wide = dict(style={"description_width": "8em"}, layout={"width": "25em"})
 
 
@@ -146,9 +147,13 @@ def tick(name, value):
     return ipywidgets.Checkbox(value, description=name, indent=False, layout={"width": "auto"})
 
 # %% ../../nbs/29_explorers.ipynb #style
+# colours on a light page, as CSS variables
 light = "--ink:#1b1b1b;--soft:#555;--edge:#888;--paper:#fff;--a:#0072b2;--b:#b84a00;--c:#00735a;--d:#8a4d80"
+# colours on a dark page
 dark = "--ink:#eee;--soft:#bbb;--edge:#999;--paper:#181818;--a:#56b4e9;--b:#f0a050;--c:#3fd0a8;--d:#e3a6d6"
+# CSS classes of the colours
 colours = "".join(f".vd .{k}{{--it:var(--{k})}}" for k in ("ink", "soft", "a", "b", "c", "d"))
+# CSS of all explorers
 style = f"""<style>
 .vd{{{light};color:var(--ink);font:14px/1.35 system-ui,sans-serif;max-width:60em}}
 body[data-jp-theme-light="false"] .vd,body.quarto-dark .vd{{{dark}}}
@@ -171,11 +176,13 @@ body[data-jp-theme-light="false"] .vd,body.quarto-dark .vd{{{dark}}}
 </style>"""
 
 # %% ../../nbs/29_explorers.ipynb #script
+# JavaScript: a drag on a picture sets sliders
 drag_script = """const drag = (root, put) => { const at = e => {
   const t = e.target.closest("[data-drag]"); if (!t || !e.buttons) return;
   const r = t.getBoundingClientRect(), d = JSON.parse(t.dataset.drag); e.preventDefault();
   for (const [share, [label, a, b]] of [[(e.clientX - r.left) / r.width, d.x], [(e.clientY - r.top) / r.height, d.y]]) put(label, a + share * (b - a)) };
   root.addEventListener("pointerdown", at); root.addEventListener("pointermove", at) };"""
+# JavaScript of an explorer's stored page
 script = """<script>
 for (const stored of document.querySelectorAll(".vd-stored:not([data-ready])")) {
   DRAGGING
@@ -217,6 +224,7 @@ def taken(function, values):
 
 
 def call(function, values):
+    "The function on the values that it takes."
     return function(**taken(function, values))
 
 
@@ -408,6 +416,7 @@ class Explorer:
 
 
 def said(text, tag="p"):
+    "A line of text for the panel; nothing for nothing."
     return f'<div class="vd"><{tag}>{text}</{tag}></div>' if text else ""
 
 # %% ../../nbs/29_explorers.ipynb #moved-code

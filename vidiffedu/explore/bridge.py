@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['bridge_steps', 'bridge_grids', 'bridge_starts', 'noise_anew', 'literal_increment', 'unjudged', 'ForkScene',
-           'bridge_explorer']
+           'own_fork', 'bridge_explorer']
 
 # %% ../../nbs/explorers/bridge.ipynb #imports
 import torch
 
-from ..core import expand, seeded
-from ..data import turning_leaf
+from ..core import check_video, expand, seeded
+from ..data import Probe, turning_leaf
 from . import Explorer, buttons, img, row, slider, tiles
 from .chart import Chart
 from ..intervals import wilson
@@ -21,17 +21,18 @@ from ..times import even_noise, grid
 
 # %% ../../nbs/explorers/bridge.ipynb #steps
 def noise_anew(path, x_t, x_hat, t, s, y=None, generator=None, **_):
-    "Wrong, for show: jump to the marginal at s and forget the noise of x_t."
+    "Wrong, for show: the marginal at s (b f), not the noise of x_t (b f c h w)."
     return path.perturb(x_hat, s, y=y, generator=generator)[0]
 
 
-def literal_increment(path, x_t, x_hat, t, s, y=None, generator=None, **_):
+def literal_increment(path, x_t, x_hat, t, s, y=None, generator=None, **_):  # x_t (b f c h w)
     "Wrong, for show: drift by the step's length, but noise of full size at every step."
     noise = torch.randn(x_t.shape, generator=generator, dtype=x_t.dtype)
     size = path.c(s) / path.k  # -(1 - s) log(1 - s), the noise of the printed increment
     return x_t + expand(t - s, x_t) * (x_hat - y) + expand(size, x_t) * noise
 
 
+# sampler's steps, by name
 bridge_steps = {
     "ancestral": ddpm_step,
     "DDIM": ddim_step,
@@ -39,22 +40,25 @@ bridge_steps = {
     "all noise anew (wrong)": noise_anew,
     "literal increment (wrong)": literal_increment,
 }
+# times of sampling, by name
 bridge_grids = {
     "uniform in t": grid,
     "even in log σ": even_noise(Bridge(), knee=0.1, top=10.0),
 }
+# where sampling starts, by name
 bridge_starts = {"the known frame": from_guess, "the first estimate": from_estimate}
 
 # %% ../../nbs/explorers/bridge.ipynb #scene
 def unjudged(name):
+    "A sampler's name without the verdict."
     return name.replace(" (wrong)", "")  # the reader is to find out
 
 
 class ForkScene:
     "A leaf that goes straight on (0.7) or turns, on the bridge, with its exact denoiser."
 
-    def __init__(self, fork, n):
-        self.fork, self.n, self.path = fork, n, Bridge()
+    def __init__(self, fork, n, ways=("straight on", "left")):
+        self.fork, self.n, self.path, self.ways = fork, n, Bridge(), ways
 
     def controls(self):
         return dict(
@@ -83,7 +87,7 @@ class ForkScene:
         seen = torch.cat([past, x_t, x + sigma * noise, denoise(x_t, t, y)], 1)[0]
         names = [f"known {i + 1}" for i in range(past.shape[1])]
         names += ["on the bridge: x_t", f"stretched: x + {sigma:.2g} ε", "estimate"]
-        names += ["future: straight on", "future: left"]
+        names += [f"future: {way}" for way in self.ways]
         return dict(zip(names, torch.cat([seen, both[:, 0]])[:, 0], strict=True)), t, float(p)
 
     def draw(self, clip, log_sigma):
@@ -108,7 +112,7 @@ class ForkScene:
         _, t, p = self.look(clip, log_sigma)
         c = float(self.path.c(t))
         said = f"t = {float(t):.2f}: noise on the bridge c = {c:.2f}, stretched σ = {10**log_sigma:.2f}."
-        return f"{said} The estimate gives straight on the weight {p:.2f}."
+        return f"{said} The estimate gives {self.ways[0]} the weight {p:.2f}."
 
     def start(self, denoise, y, spacing, steps, start, g):
         "The times of the walk, and n frames at the first of them."
@@ -141,19 +145,37 @@ class ForkScene:
         low, high = wilson(straight, len(u))
         share = f"{straight / len(u):.2f} ({low:.2f} to {high:.2f}; the world: 0.70)"
         sigma = f"at σ = {float(self.path.sigma(s)):.2f}"
-        return f"{sigma}, straight on: {share}, near a future: {near} of {len(u)}"
+        return f"{sigma}, {self.ways[0]}: {share}, near a future: {near} of {len(u)}"
+
+# %% ../../nbs/explorers/bridge.ipynb #own
+def own_fork(clips):  # (n f c h w) in [-1, 1]; of more frames than three the last three count
+    "Films as a fork: the last frame comes (0.7), or the frame two before it comes again; a Probe."
+    check_video(clips, "clips", range=(-1, 1))
+    if clips.shape[1] < 3 or max(clips.shape[3:]) > 64:
+        got = f"{clips.shape[1]} frames of {clips.shape[3]} x {clips.shape[4]}"
+        raise ValueError(f"clips: got {got}, expected at least 3 frames of at most 64 x 64")
+    grey = clips.mean(2, keepdim=True)[:, -3:]
+    outcomes = torch.stack([grey[:, 2:], grey[:, :1]], 1)
+    return Probe(grey[:, :2], outcomes, torch.zeros(len(clips), dtype=torch.long))
 
 # %% ../../nbs/explorers/bridge.ipynb #explorer
 def bridge_explorer(
     fork=None,  # a Probe with two outcomes, the first of probability 0.7; None: `turning_leaf`
     n_samples=400,  # next frames drawn, at most 32 of them shown
+    clips=None,  # films of your own (n f c h w) in its place: see `own_fork`
 ):
     "bridge: a next frame on the bridge and its exact estimate; below, samplers counted."
+    if clips is not None:
+        fork = own_fork(clips)
     fork = turning_leaf(12, generator=seeded(30)) if fork is None else fork
-    scene = ForkScene(fork, n_samples)
+    ways = ("straight on", "left") if clips is None else ("goes on", "turns back")
+    scene, on = (
+        ForkScene(fork, n_samples, ways),
+        "goes on" if clips is not None else "goes straight on",
+    )
     question = (
-        f"This world goes straight on with probability 0.70. {n_samples} next frames start around the known frame and cross "
-        "the bridge by DDIM, in 25 steps even in t. They end sharp. <b>Which share of them goes straight on?</b>"
+        f"This world {on} with probability 0.70. {n_samples} next frames start around the known frame and cross "
+        f"the bridge by DDIM, in 25 steps even in t. They end sharp. <b>Which share of them {on}?</b>"
     )
     how = dict(alt=scene.alt, question=question, settle=scene.settle, name="bridge")
     return Explorer(scene.draw, scene.controls(), scene.refine, **how)

@@ -50,6 +50,7 @@ def cdf_chart(members, truth):
 
 # %% ../../nbs/explorers/crps.ipynb #diagrams
 def score_panel(plain, fair, perfect):
+    "Bars of the mean CRPS, plain and fair, as SVG."
     top = 1.1 * max(plain, fair, perfect or 0)
     panel = Chart((0.4, 2.6), (0, top), "", "mean CRPS; dashed: perfect", x_ticks=[])
     for place, name, value, colour in ((1, "plain", plain, "a"), (2, "fair", fair, "c")):
@@ -61,6 +62,7 @@ def score_panel(plain, fair, perfect):
 
 
 def rank_panel(X, x):
+    "Rank histogram of members X (M n) about outcomes x (n), as SVG."
     ranks, s = rank_histogram(X, x), len(X)
     panel = Chart((-1, s + 1), (0, 4), "members below the truth", "rank histogram; dashed: even")
     shares = (ranks / ranks.sum() * (s + 1)).tolist()
@@ -72,6 +74,7 @@ def rank_panel(X, x):
 
 
 def spread_panel(X, x):
+    "Error against spread of members X (M n) about outcomes x (n), as SVG."
     spread, error = spread_skill(X, x)
     top = 6.0  # the same for all settings, so that dots move and the axes do not
     panel = Chart((0, top), (0, top), "spread of the members", "error; dashed: error = spread")

@@ -19,6 +19,7 @@ from ..sample import ddim_step, ddpm_step, heun_step, sample, sde_step
 from ..times import even_noise, grid
 
 # %% ../../nbs/explorers/race.ipynb #law
+# sampler's steps, by name
 samplers = {"DDIM": ddim_step, "ancestral": ddpm_step, "Heun": heun_step, "Euler SDE": sde_step}
 
 
@@ -28,12 +29,13 @@ def law_cdf(z, means, weights, std):
 
 
 def law_density(z, means, weights, std):
+    "Density at z (n) of normals of one spread `std` with these means and weights (k)."
     r = (z[:, None] - means) / std
     return (-(r**2) / 2).exp() @ weights / (std * (2 * torch.pi) ** 0.5)
 
 
 def distance(x, means, weights, std, n=2000):
-    "The area between the draws' distribution function and the law's."
+    "Area between the distribution functions of draws x (n) and the law: means, weights (k)."
     x = x.sort().values.double()
     reach = float(means.abs().max()) + 8 * std
     low, high = min(-reach, float(x[0])), max(reach, float(x[-1]))

@@ -18,7 +18,7 @@ from ..times import grid
 
 # %% ../../nbs/explorers/residual.ipynb #step
 def printed_step(path, x_t, x_hat, t, s, generator=None, **_):
-    "Eq. 4 as printed: DDPM's step with the variance in the place of the standard deviation."
+    "Eq. 4 as printed: DDPM's step of x_t (b f c h w), variance for standard deviation."
     a_t, c_t, a_s, c_s = path.a(t), path.c(t), path.a(s), path.c(s)
     rho = a_t / a_s
     variance = c_s**2 * (1 - (rho * c_s / c_t) ** 2).clamp_min(0)
@@ -28,11 +28,13 @@ def printed_step(path, x_t, x_hat, t, s, generator=None, **_):
     return mean + expand(variance, x_t) * z
 
 # %% ../../nbs/explorers/residual.ipynb #scene
+# functions (past, law) -> mu, by name
 forecasts = {
     "last frame": lambda past, law: past[:, -1:],
     "mean of the futures": lambda past, law: law.mean[None],
     "nothing": lambda past, law: 0 * past[:, -1:],
 }
+# sampler's steps, by name
 residual_steps = {"with the root": ddpm_step, "as printed": printed_step}
 
 

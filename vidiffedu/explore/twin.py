@@ -61,6 +61,7 @@ def check_grid(explorer, grid):
 
 
 def same(a, b):
+    "Equal; for two floats up to 1e-9."
     return abs(a - b) < 1e-9 if isinstance(a, float) and isinstance(b, float) else a == b
 
 # %% ../../nbs/explorers/twin.ipynb #cbf39c88
@@ -72,6 +73,7 @@ def value_label(control, value):
 
 
 def ranged(name, control, values, now):
+    "A slider over the control's values, as HTML."
     texts = html.escape(json.dumps([value_label(control, v) for v in values]))
     top = f'min="0" max="{len(values) - 1}" step="1" value="{now}" data-texts="{texts}"'
     label = f'<label for="{name}">{html.escape(control.description)}</label>'
@@ -79,6 +81,7 @@ def ranged(name, control, values, now):
 
 
 def radios(name, control, values, now):
+    "Radio buttons for the control's values, as HTML."
     one = '<label><input type="radio" name="{}" value="{}"{}> {}</label>'
     made = [
         one.format(name, i, " checked" if i == now else "", html.escape(value_label(control, v)))
@@ -89,6 +92,7 @@ def radios(name, control, values, now):
 
 
 def ticked(name, control, values, now):
+    "A box to tick, as HTML."
     on = " checked" if values[now] else ""
     box = f'<input type="checkbox" id="{name}"{on}>'
     return f'<div class="move tick"><label>{box} {html.escape(control.description)}</label></div>'
@@ -103,6 +107,7 @@ def plain_control(name, control, values):
     return (radios if few else ranged)(name, control, values, now)
 
 # %% ../../nbs/explorers/twin.ipynb #5c0d6d43
+# HTML of a twin, to be filled in
 page = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <title>{title}</title>{style}<style>

@@ -34,6 +34,7 @@ def leaf_fan(n=8, ways=32, f=6, size=16, seed=0):  # -> (n ways, f, 1, size, siz
     return draw_leaves(leaves, f, size)
 
 # %% ../../nbs/explorers/vector.ipynb #times
+# numbers of the frames without noise, by name
 clean_frames = {
     "none": (),
     "the first": (0,),
@@ -41,6 +42,7 @@ clean_frames = {
     "the ends": (0, -1),
     "the last": (-1,),
 }
+# name, and which frames are clean
 presets = [
     ("equal", "none"),
     ("the first: image to video", "the first"),
@@ -171,6 +173,7 @@ class FanScene:
 
 
 def draws(x_s, across):
+    "Samples x_s (k f 1 h w) as tiles, every pixel four times."
     return tiles(rearrange(x_s, "k f 1 h w -> (k f) h w"), across).repeat(2, 0).repeat(2, 1)
 
 # %% ../../nbs/explorers/vector.ipynb #explorer
