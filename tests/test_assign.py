@@ -122,6 +122,14 @@ def test_the_handed_out_copy_is_python_and_has_what_a_grader_needs(name):
 
 
 @each
+def test_a_question_has_a_title_of_its_own(name):
+    worth = [t for t in copies.tasks(source(name)) if t.key.startswith("ask")]
+    titles = [t.words for t in worth]
+    assert len(set(titles)) == len(titles), titles
+    assert not any(words == f"question {t.key[4:]}" for words, t in zip(titles, worth)), titles
+
+
+@each
 def test_an_assignment_is_marked_and_clean(name, tmp_path):
     raw = json.loads((SOURCES / f"{name}.ipynb").read_text(encoding="utf-8"))
     before = [c["metadata"] for c in raw["cells"]]
@@ -410,6 +418,16 @@ def test_feedback_shows_no_hidden_check(graded):
             assert not any(line in text for line in held if not line.startswith('"'))
     assert "each belongs to a clip" in (graded[1] / "feedback/bob.html").read_text()
     assert "18 of 29 points" not in text and "21 of 29 points" in text
+
+
+def test_feedback_says_what_was_seen_in_every_row(graded):
+    page = (graded[1] / "feedback/ada.html").read_text(encoding="utf-8")
+    assert page.count("all checks passed") == sum(
+        t.key.startswith("check") for t in copies.tasks(source())
+    )
+    assert "Bug museum: Question 3" in page and "<td></td>" not in page
+    fresh = (graded[1] / "feedback/dora.html").read_text(encoding="utf-8")
+    assert "all checks passed" not in fresh
 
 
 def test_the_course_folder_has_no_hidden_check(graded):

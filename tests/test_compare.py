@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from vidiffedu import arena, bench, compare
 from vidiffedu.core import seeded
+from vidiffedu.safety import from_bytes, rounded, write_tensors
+from vidiffedu.train import load_weights, save_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "nbs/studies/compare.json"
@@ -229,6 +232,68 @@ def test_the_command_reads_its_options():
         bench.run_command(parser.parse_args("--methods gan".split()), "compare")
 
 
+# ---------------------------------------------------------------- weights in 8 bits
+
+
+def shaken(seed=0, size=3.0):
+    "A network whose every parameter is drawn, channels of very different size among them."
+    net = bench.new_model("vd", "turn")
+    g = seeded(seed)
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(torch.randn(p.shape, generator=g))
+            p.mul_(10 ** (size * torch.rand(len(p), *[1] * (p.ndim - 1), generator=g) - size))
+    return net
+
+
+def test_8_bits_worst_error_is_half_a_step_of_the_channels_largest(tmp_path, monkeypatch, turn):
+    monkeypatch.setattr(arena, "world", lambda name: turn)
+    net = shaken()
+    save_weights(net, tmp_path / "w", dtype=torch.int8)
+    assert (tmp_path / "w").stat().st_size < 60_000  # the reader is not told
+    back = dict(load_weights(bench.new_model("vd", "turn", 1), tmp_path / "w").named_parameters())
+    for name, v in net.named_parameters():
+        off = (back[name] - v).abs().detach()
+        if v.ndim < 2:
+            assert (off <= v.abs() / 2**11 + 1e-7).all()
+            continue
+        largest = v.detach().abs().flatten(1).amax(1)
+        assert (off.flatten(1).amax(1) <= largest / 254 * (1 + 1e-5)).all(), name
+
+
+def test_8_bits_of_a_row_of_zeros_and_of_no_number():
+    zeros = from_bytes(rounded({"w": torch.zeros(2, 3)}, torch.int8))["w"]
+    assert torch.equal(zeros, torch.zeros(2, 3))
+    for bad in (torch.tensor([[1e6]]), torch.tensor([[math.nan]]), torch.tensor([1e6])):
+        with pytest.raises(ValueError, match="^dtype: got torch.int8 for w up to .*that fit$"):
+            rounded({"w": bad}, torch.int8)
+
+
+def test_a_broken_file_of_8_bits_is_refused_in_one_line(tmp_path, monkeypatch, turn):
+    monkeypatch.setattr(arena, "world", lambda name: turn)
+    net, path = shaken(), tmp_path / "w"
+    save_weights(net, path, dtype=torch.int8)
+    whole = path.read_bytes()
+    for cut in range(0, len(whole), 4999):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(ValueError, match="^path: got [^\n]*, expected a whole [^\n]*$"):
+            load_weights(net, path)
+    path.write_bytes(whole)
+    with safe_open(path, "pt") as file:
+        tensors = {k: file.get_tensor(k) for k in file.keys()}
+    for end in ("|int8", "|largest"):  # one of a pair is missing
+        fewer = dict(tensors)
+        del fewer[next(k for k in fewer if k.endswith(end))]
+        write_tensors(path, fewer, {})
+        with pytest.raises(ValueError, match="^path: got [^\n]*in steps without[^\n]*$"):
+            load_weights(net, path)
+    name = next(k for k in tensors if k.endswith("|int8")).removesuffix("|int8")
+    fewer = {k: v for k, v in tensors.items() if not k.startswith(name + "|")}  # both
+    write_tensors(path, fewer, {})
+    with pytest.raises(ValueError, match=f"^path: got [^\n]*{name} missing[^\n]*$"):
+        load_weights(net, path)
+
+
 # ---------------------------------------------------------------- what is shipped
 
 shipped = pytest.mark.skipif(not STUDY.is_file(), reason="the study's table is not there")
@@ -261,14 +326,53 @@ def test_a_changed_weight_file_is_refused(tmp_path):
 
 
 @shipped
+@pytest.mark.parametrize("world", list(arena.SCENES))
+@pytest.mark.parametrize("method", list(arena.ARMS))
+def test_every_method_and_world_has_weights_and_a_card(method, world):
+    "In 8 bits; they score what the trained network did, within its interval or a tenth."
+    folder = ROOT / "nbs/checkpoints"
+    path = folder / f"compare_{world}_{method}.safetensors"
+    card = json.loads(path.with_suffix(".json").read_text())
+    assert bench.fingerprint(path) == card["sha256"] and path.stat().st_size < 60_000
+    kept, trained = card["crps"], card["as_trained"]
+    half = (trained["high"] - trained["low"]) / 2
+    assert abs(kept["value"] - trained["value"]) < max(half, 0.1 * trained["value"])
+    mean = sum(card["clips"]) / len(card["clips"])
+    assert mean == pytest.approx(kept["value"], rel=1e-3) and len(card["clips"]) == arena.TEST
+
+
+WORLD_OF = dict(zip(arena.ARMS, 2 * list(arena.SCENES)))  # each method in one world, each world
+
+
+@shipped
 @pytest.mark.parametrize("method", list(arena.ARMS))
 def test_weights_score_as_their_card_says(method):
     "Other noise, fewer clips and futures: the mean difference is within four standard errors."
-    model, card = bench.load_model(method, "turn")
-    task, n = arena.world("turn"), 16
+    world = WORLD_OF[method]
+    model, card = bench.load_model(method, world)
+    task, n = arena.world(world), 16
     x, _ = bench.forecast(model, task.past[:n], 4, seed=11, **bench.sampler(method))
     off = torch.tensor(bench.per_clip(x, task.target[:n])) - torch.tensor(card["clips"][:n])
-    assert abs(float(off.mean())) < 4 * float(off.std()) / n**0.5 + 2e-3
+    assert abs(float(off.mean())) < 4 * float(off.std()) / n**0.5 + 0.02 * card["crps"]["value"]
+
+
+def test_saved_weights_have_a_card_of_their_own_score(tmp_path, monkeypatch, turn):
+    "The card says what the 8-bit weights score, and what was measured before."
+    monkeypatch.setattr(arena, "world", lambda name: turn)
+    job = bench.Job("parameters", "turn", "predictor", 0)
+    model = bench.new_model("predictor", "turn")
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.02 * torch.randn(p.shape, generator=seeded(1)))
+    found = bench.look_at(job, model) | dict(curve=[1.0])
+    card = bench.save_model(model, tmp_path / "compare_turn_predictor.safetensors", found)
+    again, same = bench.load_model("predictor", "turn", tmp_path)
+    assert same == json.loads(json.dumps(card))
+    x, _ = bench.forecast(again, turn.past)
+    assert card["crps"]["value"] == pytest.approx(
+        sum(bench.per_clip(x, turn.target)) / arena.TEST, rel=1e-3
+    )
+    assert card["crps"]["value"] == pytest.approx(card["as_trained"]["value"], rel=0.02)
 
 
 @shipped

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from vidiffedu import masks
 from vidiffedu.core import complaint, expand, seeded
@@ -17,6 +16,7 @@ from vidiffedu.oracle import GaussianClips
 from vidiffedu.paths import VP
 from vidiffedu.sample import ddim_step
 from vidiffedu.times import even_noise, grid
+from vidiffedu.train import load_weights
 from vidiffedu.vector import FVDM
 
 PATH = VP()
@@ -253,8 +253,7 @@ def test_the_shipped_weights_denoise_sixteen_frames(study):
     "They fit the network of the study, and their v-loss on new clips is far below 1, that of zeros."
     long = study("masks_long")
     model = long.model("masks").eval()
-    saved = load_file(STUDIES.parent / "checkpoints/masks_long.safetensors")
-    model.load_state_dict({k: v.float() for k, v in saved.items()})
+    load_weights(model, STUDIES.parent / "checkpoints/masks_long.safetensors")
     with torch.no_grad():
         loss = model.loss(long.drifting_leaf(6, 16, generator=seeded(3)), seeded(4))
     assert loss < 0.2

@@ -166,7 +166,7 @@ def test_weights_are_stored_in_half_precision(path):
         math.prod(v["shape"]) for v in heads(path).values() if v["dtype"] in kinds
     )
     wide = count({"F32", "F64"})
-    assert wide <= 0.01 * (wide + count({"F16", "BF16", "U8"})), "save_weights(dtype=...)"
+    assert wide <= 0.01 * (wide + count({"F16", "BF16", "U8", "I8"})), "save_weights(dtype=...)"
 
 
 def test_every_file_of_weights_is_used():

@@ -153,6 +153,7 @@ def rendered(train=TRAIN):
     return World(cut[:train], *clips["films_test"].split(TEST))
 
 
+# functions that make a world, by name
 SCENES = dict(turn=turn, leaves=leaves, gauss=gauss, sprites=sprites, films=rendered, street=street)
 
 
@@ -178,7 +179,7 @@ def half():
 
 
 class Ahead(nn.Module):
-    "A forecaster: the last frame plus a network's answer to the last two; they are its state."
+    "Forecasts the last frame plus a network's answer to the last two, its state (b, 2, c, h, w)."
 
     def __init__(self, net):
         super().__init__()
@@ -242,6 +243,7 @@ def _flow(clips):
     return NextFrame(FromVelocity(after(), path), path, context=PAST, weight=v_weight(path))
 
 
+# path and loss weight of the methods that learn whole clips
 CLIP = dict(path=VP(), weight=v_weight(VP(), floor=0.2))
 ARMS = {  # training clips -> model
     "score": lambda clips: BlindDenoiser(BlindUNet(past=PAST, width=9)),
@@ -255,6 +257,7 @@ ARMS = {  # training clips -> model
     "replacement": lambda clips: Replacement(whole(), p=0.0, **CLIP),
     "predictor": lambda clips: Predictor(after()),
 }
+# methods that learn from five frames; the others learn from three
 WHOLE = (
     "fvdm",
     "ramvid",
@@ -277,6 +280,7 @@ def _copies(make):
     return lambda task: make(task)[None].expand(SAMPLES, *task.target.shape)
 
 
+# functions (world) -> forecasts without training, by name
 GUESSES = dict(
     oracle=lambda task: task.draw(SAMPLES, seeded(8)),
     persistence=_copies(lambda task: task.past[:, -1:].expand_as(task.target)),

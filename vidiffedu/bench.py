@@ -24,6 +24,7 @@ import torch
 
 from . import __version__, arena
 from .arena import ARMS, FUTURE, GUESSES, PAST, SAMPLES, SCENES, TEST, TRAIN, WHOLE
+from .bands import band_of
 from .core import check_whole
 from .crps import crps
 from .intervals import mean_interval
@@ -34,7 +35,9 @@ from .sample import ddim_step, from_guess
 from .train import fit, load_weights, save_weights
 
 # %% ../nbs/37_bench.ipynb #ben-budget
+# training steps where the budget is parameters, clips a step
 TRAINING_STEPS, BATCH = 1000, 32
+# what the methods have alike: their number of parameters, or seconds of training
 BUDGETS = ("parameters", "seconds")
 PACE = dict(score=0.55, rvd=1.6)  # seconds of a step in those of fvdm, on one core; others: 1
 
@@ -69,7 +72,7 @@ def _accelerator(device):
 
 
 def train_arm(method, name, seed=0, steps=TRAINING_STEPS, device="cpu", progress=False):
-    "Train: -> (model with averaged weights, facts, losses (steps,))."
+    "Train: (model with averaged weights, facts, losses (steps,)). KeyboardInterrupt if stopped."
     clips, model = clips_for(method, name), new_model(method, name, seed)
     how = dict(lr=4e-3, ema=0.995, batch_size=BATCH, warmup=min(100, steps // 10), threads=1)
     how |= dict(seed=seed, progress=progress, accelerator=_accelerator(device))
@@ -159,12 +162,12 @@ class Job(NamedTuple):
 
 
 def per_clip(x, target):
-    "Fair CRPS of every clip, for paired differences, to five digits."
+    "Fair CRPS of each clip, to five digits: x (s, b, n, c, h, w), target (b, n, c, h, w) -> b."
     return [float(f"{v:.5g}") for v in crps(x, target, fair=True).mean((1, 2, 3, 4))]
 
 
 def measured(job, x, facts, curve=()):
-    "What a job leaves: rows, facts, the score of every clip, the training curve."
+    "What a job with futures x (s, b, n, c, h, w) leaves: rows, facts, clips' scores, the curve."
     task = arena.world(job.world)
     rows = [{k: _short(v) for k, v in row.items()} for row in task.judge(x)]
     facts = dict(facts, samples=len(x), clips=x.shape[1], torch=torch.__version__)
@@ -208,6 +211,7 @@ def look_at(job, model, device="cpu"):
 #| code-fold: true
 #| code-summary: "Weights in 8 bits, each with a card: recipe, seed, curve, scores, fingerprint"
 def fingerprint(path):
+    "SHA-256 of a file's bytes, in hexadecimal."
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
@@ -268,6 +272,7 @@ def jobs_of(methods=None, worlds=None, seeds=(0, 1, 2), budgets=BUDGETS):
 #| code-fold: true
 #| code-summary: "Row files: one a job, written whole; a broken one is named and its job run again"
 def row_file(folder, job):
+    "Where a job's rows lie below `folder`."
     return Path(folder) / "rows" / f"{job.name}.json"
 
 
@@ -285,10 +290,12 @@ def read_rows(path, say=print):
     return None
 
 
+# columns of a table of results
 FIELDS = "budget world method seed judge horizon value low high".split()
 
 
 def as_csv(rows, fields=FIELDS):
+    "Rows (dicts) as the text of a CSV file; NaN is an empty cell."
     lines = [",".join(fields)]
     lines += [",".join("" if r.get(f) != r.get(f) else str(r.get(f)) for f in fields) for r in rows]
     return "\n".join(lines) + "\n"
@@ -353,7 +360,7 @@ def do(
     return found
 
 
-EFFORTS = (1, 2, 3, 5, 10, 20, 33)  # asked for, a frame or a clip
+EFFORTS = (1, 2, 3, 5, 10, 20, 33)  # calls of the network asked for, a frame or a clip
 
 
 def efforts(job, model, device="cpu", tries=EFFORTS):
@@ -371,6 +378,7 @@ def efforts(job, model, device="cpu", tries=EFFORTS):
 
 
 def has_shipped(job):
+    "Whether trained weights of this job come with the course."
     name = f"compare_{job.world}_{job.method}.safetensors"
     return (notebooks_folder() / "checkpoints" / name).is_file()
 
@@ -405,6 +413,7 @@ def run_comparison(
 # %% ../nbs/37_bench.ipynb #ben-cli
 #| code-fold: true
 #| code-summary: "The command: vidiffedu compare"
+# arguments of the command that `run_comparison` takes
 KEYS = "methods worlds seeds budgets steps retrain device out".split()
 
 
@@ -476,16 +485,28 @@ class live(torch.utils._python_dispatch.TorchDispatchMode):
 
 
 def cost(method, name="turn"):
-    "Of the shipped model: seconds of a forecast of 1 clip and of 64, peak bytes of 1, calls."
+    """Of the shipped model: processor seconds (one thread) of ten futures of 1 clip and of 64;
+
+    calls; of 1 clip: peak bytes, operations (multiplications and additions of layers)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
     model, past = load_model(method, name)[0], arena.world(name).past
-    how = sampler(method)
-    forecast(model, past[:1], 2, **how)
-    _, one = forecast(model, past[:1], **how)
-    _, many = forecast(model, past, **how)
+    how, threads = sampler(method), torch.get_num_threads()
+
+    def seconds(clips):
+        tic = time.process_time()
+        forecast(model, clips, **how)
+        return round(time.process_time() - tic, 3)
+
+    torch.set_num_threads(1)
+    one, many = min(seconds(past[:1]) for _ in range(4)), seconds(past)
+    torch.set_num_threads(threads)
     with live() as memory:
         forecast(model, past[:1], **how)
-    seconds = dict(one=one["forecast_seconds"], many=many["forecast_seconds"])
-    return dict(method=method, evaluations=many["evaluations"], **seconds, bytes=memory.peak)
+    with FlopCounterMode(display=False) as count:
+        _, facts = forecast(model, past[:1], **how)
+    found = dict(method=method, evaluations=facts["evaluations"], one=one, many=many)
+    return found | dict(bytes=memory.peak, operations=count.get_total_flops())
 
 # %% ../nbs/37_bench.ipynb #ben-band
 #| code-fold: true
@@ -493,13 +514,4 @@ def cost(method, name="turn"):
 def loss_band(method, name, budget="parameters"):
     "step (n,), least and largest loss (n,) over the seeds of the shipped study; n about 60."
     arena.known(method, ARMS, "method"), arena.known(name, SCENES, "world")
-    found = {}
-    lines = shipped("studies/compare_curve.csv").read_text(encoding="utf-8").splitlines()
-    for line in lines[1:]:
-        b, w, m, _, step, loss = line.split(",")
-        if (b, w, m) == (budget, name, method):
-            found.setdefault(int(step), []).append(float(loss))
-    if not found:
-        raise ValueError(f"world: got {name} for {method}, expected one that the study has trained")
-    ends = [(step, min(v), max(v)) for step, v in sorted(found.items())]
-    return torch.tensor(ends, dtype=torch.float64).unbind(1)
+    return band_of("compare_curve", budget=budget, world=name, method=method)

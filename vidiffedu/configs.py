@@ -154,8 +154,11 @@ METHODS = {  # the name of the chapter, and other names that people use
     "masks": ("ramvid",),
     "residual": ("rvd",),
 }
+# of the learning rate; see `schedule_of`
 SCHEDULES = ("cosine", "constant", "falling")
+# what the network predicts; see `Config.predict`
 WRAPS = ("estimate", "scaled", "preconditioned", "noise", "v")
+# of the loss at a noise level; see `Config.weight`
 WEIGHTS = ("even", "noise", "v", "v, bounded", "v, bounded at .2")
 
 
@@ -179,6 +182,7 @@ def falling(step, steps, warmup):
 
 
 def schedule_of(config):
+    "(step, steps, warmup) -> factor on the learning rate, by `config.schedule`."
     from vidiffedu.train import warmup_cosine
 
     return dict(cosine=warmup_cosine, constant=constant, falling=falling)[config.schedule]
@@ -193,6 +197,7 @@ _PAPER = dict(size=64, channels=3, precision="bf16", compile=True, workers=8, ev
 _PAPER |= dict(log_every=100, valid_every=5000, sample_every=25_000, crop="middle", clips=256)
 _OURS = "ours, chosen for its time"
 
+# a minute or two on a laptop, by method
 TINY = {
     "score": dict(frames=3, net=dict(kind="blind", width=16), lr=5e-3, steps=1500),
     "bridge": dict(
@@ -223,6 +228,7 @@ TINY = {
         steps=600,
     ),
 }
+# less than an hour on one GPU, by method
 SMALL = {
     "score": dict(
         frames=3,
@@ -280,6 +286,7 @@ _BENCH = dict(source="those of the comparison", horizon=3, lr=4e-3, ema=0.995, w
 _BENCH |= dict(threads=1, sampler=dict(steps=10))
 _AFTER = dict(kind="joined", width=12, mults=[1, 2], middle=0, embed=32)
 _WHOLE = dict(frames=5, net=_AFTER, weight="v, bounded at .2")
+# on the worlds of the comparison, by method
 BENCH = {
     "score": dict(frames=3, net=dict(kind="blind", width=9), sampler=dict(steps=100)),
     "bridge": dict(TINY["bridge"], net=_AFTER, lr=4e-3),
@@ -288,6 +295,7 @@ BENCH = {
 }
 
 # %% ../nbs/42_configs.ipynb #bd2e8587
+# the papers' settings, as far as they are known, by method
 PAPER = {
     "score": dict(
         source="fiquet2024video by its summary: blind, three scales, two past frames. Size, rate, "
@@ -395,6 +403,7 @@ PAPER = {
         clip_norm=None,
     ),
 }
+# by name: (settings of all methods, those of each)
 PRESETS = dict(tiny=(dict(keep=True), TINY), small=(_SMALL, SMALL), paper=(_PAPER, PAPER))
 PRESETS["bench"] = _BENCH, BENCH
 

@@ -98,10 +98,21 @@ def _task(cell, source):
             c["source"] for c in source["cells"] if key(c) == name.replace("ask", "rubric", 1)
         ]
         found = re.findall(r"^- (\d+) points?:", "\n".join(rubric), re.M)
-        points, words = sum(map(int, found)), f"question {name.partition('-')[2]}"
+        points, words = sum(map(int, found)), _title(name, source["cells"])
     if not points:
         raise ValueError(f"{name}: got no points, expected `# 2 points: ...` or a rubric")
     return Task(name, points, words)
+
+
+def _title(name, cells):
+    "What a question is called: the last heading above it, and the words in bold under that."
+    above = cells[: [key(c) for c in cells].index(name)]
+    text = [c["source"] for c in above if c["cell_type"] == "markdown" and kind(c) is None]
+    found = re.findall(r"^(#+) (.+)$|^(\*\*)(.+?)[:.]?\*\*", "\n".join(text), re.M)
+    heads = [head for _, head, *_ in found if head][-1:]
+    bold = [found[-1][3]] if found and found[-1][3] else []
+    title = re.sub(r" \(.*?\)", "", ": ".join(heads + bold)).strip(".")
+    return title or f"question {name.partition('-')[2]}"
 
 
 def marked(source):

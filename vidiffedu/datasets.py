@@ -80,7 +80,7 @@ def kth_ranges(root):
     return found
 
 
-def in_kth_ranges(clips, span, root):
+def in_kth_ranges(clips, span, root):  # clips: a list of (path, film, first)
     "Those clips (path, film, first) that lie in a range of their film, or whose film has none."
     ranges = kth_ranges(root)
 
@@ -91,7 +91,7 @@ def in_kth_ranges(clips, span, root):
     return [clip for clip in clips if inside(clip[0], clip[2])]
 
 
-def in_snippets(clips, span, root, length=30):
+def in_snippets(clips, span, root, length=30):  # clips: a list of (path, film, first)
     "Those clips that lie within one snippet of `length` frames."
     return [c for c in clips if c[2] // length == (c[2] + span - 1) // length]
 
@@ -111,6 +111,7 @@ class DataSet(NamedTuple):
 
 _USUAL = "; protocol: the usual one, not the paper's text"
 _GENERATED = dict(context=1, horizon=15, samples=1, clips=2048)
+# by the name that `DATA` takes: where each comes from, its layout and its protocol
 DATASETS = {
     "kth": DataSet(
         "KTH Actions: 600 grey films of six actions, 160x120, 25 frames a second",

@@ -40,12 +40,13 @@ def _probes(n, f, size, generator=None):
     return data.probe_leaves(n, past=f - 1, size=size, generator=generator).clip
 
 
+# functions (n, frames, size) -> clips, by the name that `DATA` takes
 WORLDS = dict(leaves=data.moving_leaves, sprites=data.bouncing, drift=data.drifting_leaf)
 WORLDS |= dict(fork=_fork, probes=_probes)
 
 
-def draw_world(name, frames, size, n, generator):
-    "n clips of a world, drawn where the generator lives."
+def draw_world(name, frames, size, n, generator):  # frames: how many
+    "Clips (n, frames, 1, size, size) of a world, drawn where the generator lives."
     return WORLDS[name](n, frames, size, generator=generator)
 
 
@@ -59,7 +60,7 @@ def split_name(text):
     return (text, None) if text in WORLDS else ("", Path(text).expanduser())
 
 
-def bench_clips(name, frames, side):
+def bench_clips(name, frames, side):  # frames: how many
     "Clips of a world of the comparison, every run of so many frames; side: train or test."
     from vidiffedu.arena import SCENES, known, windows, world
 
@@ -71,7 +72,7 @@ def bench_clips(name, frames, side):
 
 
 def check_data(text):
-    "DATA as `split_name` gives it, or one line."
+    "DATA as `split_name` gives it; FileNotFoundError: no such folder or world."
     name, folder = split_name(text)
     if folder is not None and not folder.is_dir():
         known = f"or one of {', '.join(WORLDS)}; {'|'.join(DATASETS)}:FOLDER"
@@ -90,7 +91,7 @@ def said_by_data(method, preset, text):
     return dict(channels=entry.channels, **entry.paper.get(method, {}))
 
 # %% ../nbs/41_jobs.ipynb #3a33ae8d
-def open_films(config, frames, side, training=False):
+def open_films(config, frames, side, training=False):  # frames: how many
     "The clips of a folder or data set, as a Dataset."
     name, root = check_data(config.data)
     how = dict(stride=config.stride, hop=config.hop, channels=config.channels)
@@ -103,6 +104,7 @@ def open_films(config, frames, side, training=False):
 
 
 def below(whole, path):
+    "A path as text, seen from the folder of the Dataset `whole`."
     return Path(path).relative_to(whole.root).as_posix()
 
 
@@ -143,12 +145,12 @@ def testing_clips(config, names=()):
 
 
 def stacked(clips, rows):
-    "Some clips of a tensor or Dataset, as one tensor."
+    "Some clips of a tensor or Dataset, as one tensor (rows, f, c, h, w)."
     return torch.stack([clips[i] for i in rows])
 
 
 def some_of(clips, n, generator, again=False):
-    "The first n clips, or n draws of a world; again: if there are fewer, from the start again."
+    "The first n clips, or n draws: (n, f, c, h, w); again: from the start if there are fewer."
     if callable(clips) and not hasattr(clips, "__getitem__"):
         return clips(n, generator)
     rows = range(n if again else min(n, len(clips)))
@@ -318,7 +320,7 @@ def classes_of(config, *parts):
 
 
 def encoded(config, clips, file, device, labels):
-    "Clips as latents in a file that is mapped."
+    "Clips (f, c, h, w) of a tensor or Dataset as latents in a file that is mapped."
     from vidiffedu.latent import CachedLatents
 
     if config.latent is None:
@@ -327,7 +329,7 @@ def encoded(config, clips, file, device, labels):
 
 # %% ../nbs/41_jobs.ipynb #bf0457fa
 def write_film(path, past, found, truth, most=6):
-    "The truth, if it is known, and some futures of the first clip, side by side."
+    "Futures (s, b, f, c, h, w) of the first past (b, k, c, h, w), beside its truth if known."
     from vidiffedu.player import save_clip
 
     shown = [] if truth is None else [truth[0]]
@@ -340,6 +342,7 @@ FORMAT = 1  # of config.json
 
 
 def save_config(folder, config):
+    "Write config.json, with the version of the course."
     words = dict(format=FORMAT, vidiffedu=__version__, **dataclasses.asdict(config))
     write_json(Path(folder) / "config.json", words)
 
@@ -361,7 +364,7 @@ def read_config(path):
 
 
 def open_run(path, device=None):
-    "(config, model with the averaged weights) of a run's folder, or of a weights file in it."
+    "(config, model with averaged weights) of a run's folder or weights file; FileNotFoundError."
     from vidiffedu.train import load_weights
 
     path = Path(path).expanduser()
@@ -377,12 +380,13 @@ def open_run(path, device=None):
 
 
 def names_held_out(folder):
+    "Names of the films that a run kept for testing; [] if none are written."
     file = Path(folder) / "held_out.json"
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
 
 # %% ../nbs/41_jobs.ipynb #8b3db52a
 def check_fit(config, clips):
-    "One line unless a clip of the data goes through the network of the preset."
+    "ValueError unless a clip (f, c, h, w) of the data goes through the network of the preset."
     shape = (config.frames, config.channels, config.size, config.size)
     if not callable(clips) or hasattr(clips, "__getitem__"):
         shape = tuple(clips[0].shape)
@@ -400,8 +404,8 @@ def check_fit(config, clips):
         model.eval().loss(clip, None)
 
 
-def share_of(config, clips, processes):
-    "Clips a step of each process; one line if they cannot be shared out."
+def share_of(config, clips, processes):  # clips: tensor (n, f, c, h, w), Dataset, function
+    "Clips a step of each process; ValueError if they cannot be shared out."
     if config.batch_size % (processes * config.accumulate):
         got = f"batch_size: got {config.batch_size}"
         want = f"a multiple of {processes} processes times accumulate={config.accumulate}"
@@ -441,7 +445,7 @@ def agreed(config):
     return config, Accelerator(cpu=not here, mixed_precision=config.precision)
 
 
-def kept(config, clips, folder, progress=True):
+def kept(config, clips, folder, progress=True):  # clips of (f, c, h, w)
     "The clips decoded once, if the settings ask for it and the clips are fixed."
     from vidiffedu.video import CachedClips
 
@@ -450,7 +454,7 @@ def kept(config, clips, folder, progress=True):
     return CachedClips(clips, file, progress) if config.keep and fixed else clips
 
 
-def start_model(config, clips):
+def start_model(config, clips):  # clips of (f, c, h, w)
     "The method with its first weights; a residual method's scale is measured if it is not given."
     from vidiffedu.residual import residual_scale
 

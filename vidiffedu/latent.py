@@ -64,7 +64,7 @@ def _each_frame(f, x):
 
 # %% ../nbs/25_latent.ipynb #9baf9138
 class Diffusers(nn.Module):
-    "An AutoencoderKL of `diffusers`; latents are means, times its scaling factor."
+    "An AutoencoderKL of `diffusers`: x (b, f, c, h, w) to latent means, times its scaling factor."
 
     def __init__(self, kl):
         super().__init__()
@@ -82,7 +82,7 @@ class Diffusers(nn.Module):
 
 
 def from_diffusers(folder):
-    "The AutoencoderKL in a folder; nothing is downloaded."
+    "The AutoencoderKL in a folder, no download; FileNotFoundError, ModuleNotFoundError."
     try:
         from diffusers import AutoencoderKL
     except ImportError:

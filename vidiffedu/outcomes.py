@@ -19,7 +19,7 @@ from .video import square
 
 # %% ../nbs/44_outcomes.ipynb #4565765f
 def read_clip(config, video, first, n):
-    "Up to n frames of a film, a folder of pictures or a world, as a run's clips are cut: (f c h w)."
+    "Up to n frames (f c h w) of a film, pictures or a world, as the run cuts; FileNotFoundError."
     from vidiffedu.films import find_films, scan
 
     if str(video) in WORLDS:
@@ -45,7 +45,7 @@ def read_clip(config, video, first, n):
     return torch.stack(film.read(numbers, keep))
 
 
-def known_of(text, frames):
+def known_of(text, frames):  # frames: how many
     "Frame numbers as 0,1,-1 -> known (frames,) bool."
     known = torch.zeros(frames, dtype=torch.bool)
     try:
@@ -82,7 +82,7 @@ def _map(path, rows):
 
 
 def write_forecast(folder, past, found, truth):
-    "Films, numpy files, and maps of the spread and, where the truth is known, of the CRPS."
+    "Films, arrays, maps: past (b k c h w), found (s b f c h w), truth (b f c h w) or None."
     from vidiffedu.crps import crps
 
     paths = [write_film(folder / f"futures.{kind}", past, found, truth) for kind in ("mp4", "gif")]
@@ -103,7 +103,7 @@ def write_forecast(folder, past, found, truth):
 
 
 def write_fill(folder, clip, known, found):
-    "Films and numpy files of completions."
+    "Films and arrays: clip (1, f, c, h, w), known (f,) bool, found (s, 1, f, c, h, w)."
     from vidiffedu.player import save_clip
 
     shown = torch.cat([clip, found[:5, 0]]).clamp(-1, 1)
@@ -118,6 +118,7 @@ def write_fill(folder, clip, known, found):
 
 # %% ../nbs/44_outcomes.ipynb #a9c66071
 def same_data(one, other):
+    "Whether two values of DATA name one world, folder or data set."
     a, b = split_name(one), split_name(other)
     return a[0] == b[0] and (a[1] is None or a[1].resolve() == b[1].resolve())
 
@@ -129,7 +130,7 @@ def _features(clips, net):
 
 
 def evaluate(model, config, clips, seed=0, chunk=64, portion=16, net=None, lpips=None):
-    "{score: mean over the clips} of `samples` futures of each clip's first `context` frames."
+    "{score: mean over clips} of `samples` futures, clips a tensor (n, f, c, h, w) or Dataset."
     from vidiffedu.likeness import feature_distance, judge_forecast
 
     device, found, n = next(model.parameters()).device, {}, len(clips)

@@ -43,7 +43,7 @@ def _part(what, given, known):
 
 
 def path_of(config):
-
+    "The diffusion path that `config.path` names, with its options."
     known = dict(vp=paths.VP, cosine=paths.Cosine, bridge=paths.Bridge)
     known |= dict(ve=paths.VE, flow=paths.RectifiedFlow)
     return _part("path", config.path, known)
@@ -80,7 +80,7 @@ def wrapped(net, path, predict):
 
 
 def weight_of(config, path):
-
+    "The loss weight on a path, or None for an even one."
     floor = partial(denoise.v_weight, floor=0.1)
     known = {"noise": denoise.noise_weight, "v": denoise.v_weight, "v, bounded": floor}
     known["v, bounded at .2"] = partial(denoise.v_weight, floor=0.2)
@@ -164,7 +164,7 @@ def lowered(config, device):
 
 
 def compiled_if_it_can(model, config, clip, say=print):
-    "Compile the model in place; leave it, with one line, if a step of a copy on `clip` fails."
+    "Compile the model in place, or say in one line why a step on clip (b, f, c, h, w) failed."
     generator, cuda = seeded(0, clip.device), [clip.device] if clip.is_cuda else []
     try:
         with torch.random.fork_rng(cuda):
@@ -200,6 +200,7 @@ def build(config):
     return method_of(config, auto.channels, config.size // auto.factor, range=None)
 
 # %% ../nbs/43_parts.ipynb #171abc07
+# sampler's steps, by the name in the settings
 STEPS = dict(ddim=sample.ddim_step, ddpm=sample.ddpm_step, ode=sample.ode_step)
 STEPS |= dict(heun=sample.heun_step, edm=sample.edm_step, sde=sample.sde_step)
 
@@ -210,6 +211,7 @@ def _hundredths(n, f):
     return torch.cat([rows, rows.new_zeros(1)])[:, None].expand(-1, f)
 
 
+# times of sampling, by the name in the settings
 GRIDS = {"even in noise": None, "even in t": times.grid, "hundredths": _hundredths}
 
 

@@ -15,7 +15,6 @@ import json
 import os
 import time
 import warnings
-from pathlib import Path
 
 import ipywidgets
 from IPython.display import display

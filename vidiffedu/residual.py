@@ -34,7 +34,9 @@ def check_forecast(mu, x):
 
 
 def frame_by_frame(forecaster, clip, context):
-    "mu of the later frames, one call a frame, and the states after each call, as a list."
+    """mu (b, f - context, c, h, w) of the later frames of clip (b, f, c, h, w), one call a frame.
+
+    And the states after each call, as a list."""
     mu, state = forecaster(clip[:, :context], None)
     mus, states = [mu], [state]
     for i in range(context, clip.shape[1] - 1):

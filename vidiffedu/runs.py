@@ -101,6 +101,7 @@ def config_of(args):
 
 
 def run_train(args):
+    "`vidiffedu train`: 0, or `UNFINISHED` if the run was stopped before its end."
     from vidiffedu import jobs
 
     config = config_of(args)
@@ -131,6 +132,7 @@ def _opened(args):
 
 
 def run_forecast(args):
+    "`vidiffedu forecast`: draws futures and writes them; 0."
     from vidiffedu import outcomes, parts
 
     config, model = _opened(args)
@@ -147,6 +149,7 @@ def run_forecast(args):
 
 
 def run_fill(args):
+    "`vidiffedu fill`: draws the unknown frames and writes them; 0."
     from vidiffedu import outcomes, parts
 
     config, model = _opened(args)
@@ -163,6 +166,7 @@ def run_fill(args):
 
 
 def run_evaluate(args):
+    "`vidiffedu evaluate`: scores of a run on held-out clips or `--data`; 0."
     from vidiffedu import jobs, likeness, outcomes
 
     config, model = _opened(args)

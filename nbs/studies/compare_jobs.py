@@ -9,7 +9,7 @@
 A job is a method, a world, a seed and a budget. Each process has one thread. Seed 0 of the budget of equal parameters, whose weights are shipped, is always
 trained on a processor; with --device cuda `gpu-procs` processes train the other seeds on the GPU, and all forecasts are made there. A process takes no job
 that, at the pace so far, would not end within the limit; what still runs then is stopped, and the job is left for the next call.
-Writes DIR/rows/JOB.json (rows, facts, curve), DIR/effort/JOB.json (seed 0: CRPS against network calls), DIR/weights/* (seed 0: float16 and a card); --pack: all of them in one file."""
+Writes DIR/rows/JOB.json (rows, facts, curve), DIR/effort/JOB.json (seed 0: CRPS against network calls), DIR/weights/* (seed 0: 8 bits and a card); --pack: all of them in one file."""
 
 import argparse
 import os

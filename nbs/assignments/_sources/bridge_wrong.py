@@ -172,7 +172,6 @@ SUBTLE = {
     "standard deviation",
     "mean of pixels",
     "weight of x",
-    "overflow",
     "wrong axis 2",
     "differs",
     "variance in place of spread",

@@ -135,12 +135,8 @@ def exposes(make):
 }
 SUBTLE = {
     "below",
-    "zero width",
-    "chosen by the truth",
-    "truth not cut",
     "plain",
     "divided by M",
-    "not strict",
     "power last",
     "mean first",
     "one noise",

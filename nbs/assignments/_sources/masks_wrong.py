@@ -67,6 +67,13 @@ def masked_loss(x_hat, x, known):
     return torch.where(known[:, :, None, None, None], 0.0, x_hat - x).square().mean()
 """
     },
+    "channels": {
+        "solve-loss": """
+def masked_loss(x_hat, x, known):
+    error = torch.where(known[:, :, None, None, None], 0.0, x_hat - x).square().sum(2)
+    return (error.mean((2, 3)).sum(1) / (~known).sum(1)).mean()
+"""
+    },
     "frames equal": {
         "solve-loss": """
 def masked_loss(x_hat, x, known):
@@ -86,6 +93,32 @@ def walk_fill(x, known):
     at, i = known.nonzero()[:, 0], torch.arange(len(known))
     far = (i[:, None] - at).abs()
     return x[:, at[far.argmin(1)]], far.amin(1).to(x.dtype).sqrt()
+"""
+    },
+    "farthest": {
+        "solve-walk": """
+def walk_fill(x, known):
+    at, f = known.nonzero()[:, 0].tolist(), len(known)
+    mean, std = x.clone(), torch.zeros(f, dtype=x.dtype)
+    for i in range(f):
+        left, right = [k for k in at if k <= i], [k for k in at if k >= i]
+        if left and right and left[-1] != right[0]:
+            m, n = i - left[-1], right[0] - i
+            mean[:, i] = (n * x[:, left[-1]] + m * x[:, right[0]]) / (m + n)
+            std[i] = (m * n / (m + n)) ** 0.5
+        elif not known[i]:
+            mean[:, i] = x[:, at[0] if left else at[-1]]
+            std[i] = (i - left[-1] if left else right[0] - i) ** 0.5
+    return mean, std
+"""
+    },
+    "in place": {
+        "solve-walk": """
+def walk_fill(x, known):
+    at, std = known.nonzero()[:, 0], torch.zeros(len(known))
+    for i in range(len(known)):
+        x[:, i] = x[:, at[(at - i).abs().argmin()]]
+    return x, std
 """
     },
     "variance": {
@@ -146,6 +179,28 @@ def leaks(make):
     return not torch.equal(make(x, x_t, known), make(x.clone(), x_t, known))
 """
     },
+    "bright or dark": {
+        "solve-catch": """
+def leaks(make):
+    x, x_t = torch.rand(5, 4, 1, 3, 3), torch.rand(5, 4, 1, 3, 3)
+    known = torch.eye(5, 4).bool()
+    hidden = x.clone()
+    hidden[~known] = torch.nan
+    return bool(make(hidden, x_t, known).isnan().any())
+"""
+    },
+    "TypeError": {
+        "solve-catch": """
+def leaks(make):
+    x, x_t = torch.rand(2, 2, 4, 1, 3, 3)
+    known = torch.tensor([[1, 0, 0, 1], [0, 0, 0, 0]]).bool()
+    x = x.requires_grad_()
+    out = make(x, x_t, known).sum()
+    if out.requires_grad:
+        out.backward()
+    return bool((x.grad[~known] != 0).any())
+"""
+    },
     "false alarm": {
         "solve-catch": """
 def leaks(make):
@@ -168,11 +223,7 @@ SUBTLE = {
     "cut off",
     "one length",
     "places",
-    "too many",
-    "NaN",
-    "variance",
-    "one side",
-    "NaN 2",
+    "bright or dark",
     "the first clip's mask for all",
 }
 DIAGNOSIS = {"library": "scattered"}
@@ -223,9 +274,12 @@ def network_input(x, x_t, known):
 def leaks(make):
     x, x_t = torch.rand(5, 4, 1, 3, 3), torch.rand(5, 4, 1, 3, 3)
     known = torch.eye(5, 4).bool()
-    hidden = x.clone()
-    hidden[~known] = torch.nan
-    return bool(make(hidden, x_t, known).isnan().any())
+    for value in (-3.0, 0.0, 2.0):
+        hidden = x.clone()
+        hidden[~known] = value
+        if (make(hidden, x_t, known) != make(x, x_t, known)).any():
+            return True
+    return False
 """,
     }
 }

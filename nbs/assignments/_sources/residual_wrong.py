@@ -151,12 +151,9 @@ def final_variance(levels, printed=False):
 SUBTLE = {
     "mean of ratios",
     "other way",
-    "no gradient",
     "root first",
     "absolute",
-    "as printed",
     "detached too late",
-    "switched off",
     "differs",
 }
 DIAGNOSIS = {"library": "differs"}

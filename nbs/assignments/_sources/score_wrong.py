@@ -98,7 +98,7 @@ def score_of(x_t, x_hat, level, lens):
     },
     "factor 2": {"solve-bug": WALK.format("x_t + h * spread**2 * score + h**0.5 * spread * noise")},
 }
-SUBTLE = {"wrong axis", "one level", "graph kept"}
+SUBTLE = {"wrong axis", "one level"}
 DIAGNOSIS = {"library": "lens forgotten", "sign 2": "spread", "factor 2": "spread"}
 RIGHT = {
     "loops and einsum": {

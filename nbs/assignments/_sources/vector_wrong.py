@@ -157,7 +157,6 @@ SUBTLE = {
     "first frame",
     "one coin",
     "not uniform",
-    "standing still",
     "order",
     "pictures moved",
 }
