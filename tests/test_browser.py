@@ -98,6 +98,11 @@ def test_an_explorer_answers_to_the_keyboard(name, page, record_property):
     nb.settle(timeout=60)
     number = 2 + 2 * list(EXPLORERS).index(name)
     (entry,) = ast.literal_eval(nb.run_cell(number))
+    for _ in range(5 if wanted.refine else 0):  # on a busy machine the finer answer comes late
+        if nb.text("note").split()[-1] in entry["shown"]:
+            break
+        nb.settle(timeout=60)
+        (entry,) = ast.literal_eval(nb.run_cell(number))
     assert entry["prediction"] == "about 1" and entry["values"][control] == pytest.approx(new)
     assert browser.close_numbers(entry["shown"][: len(result)], result)
     if wanted.refine:
