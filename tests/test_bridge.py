@@ -28,6 +28,8 @@ from vidiffedu.denoise import (
     FromVelocity,
     Preconditioned,
     ScaledInput,
+    denoising_loss,
+    noise_weight,
     to_noise,
     to_score,
     to_v,
@@ -597,6 +599,162 @@ def test_what_moved_and_what_is_gone_say_so():
     places["from_known"] = "sample.from_guess"
     for name, place in places.items():
         assert complaint(getattr, bridge, name).endswith(f"to vidiffedu.{place}")
+
+
+# ---------------------------------------------------------------- the chapter's equations
+
+
+def test_half_way_the_bridge_is_a_cross_fade():
+    "Two leaves at two places: in the middle each is grey, and nothing stands between them."
+    leap = turning_leaf(1, size=24, speed=(7.0, 7.0), generator=seeded(2))
+    before, after = leap.past[:, -1:], leap.clip[:, 2:]
+    fade = Bridge().mean(after, torch.tensor(0.5), before)
+    assert fade.max() < 1e-6  # mid-grey at most: the leaves do not overlap
+    assert abs((fade + 1).sum() / (before + 1).sum() - 1) < 0.03  # as much light, in two places
+
+
+def test_equation_1_its_peak_and_its_law():
+    path, n = Bridge(), 200_000
+    peak = torch.tensor(1 - 1 / math.e, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(path.c(peak), peak)
+    assert abs(slope) < 1e-12 and abs(path.c(peak) - path.k / math.e) < 1e-12
+    assert path.k / math.e < 0.27
+    pixel = torch.ones(n, 1, 1, 1, 1, dtype=torch.float64)
+    for when in (0.1, 0.5, 1 - 1 / math.e, 0.99):
+        t = torch.tensor(when, dtype=torch.float64)
+        draws, _ = path.perturb(0.3 * pixel, t, y=-0.8 * pixel, generator=seeded(1))
+        std = -(1 - when) * math.log(1 - when) / math.sqrt(2)
+        assert abs(draws.mean() - (0.3 * (1 - when) - 0.8 * when)) < 5 * std / n**0.5
+        assert abs(draws.var() / std**2 - 1) < 5 * (2 / n) ** 0.5
+    few, ends = pixel[:2], torch.tensor([0.0, 1.0])
+    x_t, _ = path.perturb(0.3 * few, ends, y=-0.8 * few, generator=seeded(1))
+    assert x_t.flatten().tolist() == [0.3, -0.8]  # noise-free, to the last bit
+
+
+def three_answers(world, x, past, t, generator):
+    "Estimates of x (b, 1, c, h, w): on the bridge at t (b,), on VP at the same σ, from x + σ ε."
+    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    x_t, _ = Bridge().perturb(x, t, y=past[:, -1:], noise=noise)
+    sigma = Bridge().sigma(t)
+    same = VP().time_at(sigma)
+    x_same, _ = VP().perturb(x, same, noise=noise)
+    on_bridge = world.next_frame_denoiser(Bridge())(x_t, t, past)
+    on_vp = world.next_frame_denoiser(VP())(x_same, same, past)
+    return x_t, on_bridge, on_vp, world.denoise_sigma(x + expand(sigma, x) * noise, past, sigma)
+
+
+def test_equation_2_and_3_one_estimate_on_both_paths():
+    "Algebra on six draws, Gaussian clips, and Bayes' rule worked out from (1) alone."
+    path, fork = Bridge(), turning_leaf(6, generator=seeded(2))
+    past, x = fork.past.double(), fork.clip[:, 2:].double()
+    t = torch.tensor([0.05, 0.3, 0.7, 0.95, 0.999, 1 - 1e-6], dtype=torch.float64)
+    x_t, noise = path.perturb(x, t, y=past[:, -1:], generator=seeded(0))
+    u = (x_t - expand(t, x_t) * past[:, -1:]) / expand(1 - t, x_t)
+    torch.testing.assert_close(u, x + expand(path.sigma(t), x) * noise, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(path.sigma(t), -path.k * torch.log(1 - t))
+    torch.testing.assert_close(path.time_at(path.sigma(t)), t)
+
+    t = torch.tensor([0.1, 0.5, 0.9, 0.99, 0.999, 0.9999], dtype=torch.float64)
+    gauss = GaussianClips(3, size=8, rho=0.9, length=2.0)
+    clips = gauss.sample(6, generator=seeded(3), dtype=torch.float64)
+    _, *answers, wanted = three_answers(gauss, clips[:, 2:], clips[:, :2], t, seeded(4))
+    for says in answers:
+        torch.testing.assert_close(says, wanted, rtol=0.0, atol=1e-8)
+
+    chance = torch.tensor([0.7, 0.3], dtype=torch.float64)
+    world = Mixture(fork.outcomes.double(), chance)
+    x_t, *answers = three_answers(world, x, past, t, seeded(4))
+    outcomes = fork.outcomes.double()[:, :, 0].transpose(0, 1)[:, :, None]
+    means = torch.stack([path.mean(o, t, past[:, -1:]) for o in outcomes])
+    log_p = chance.log()[:, None] - (x_t - means).square().sum((2, 3, 4, 5)) / (2 * path.c(t) ** 2)
+    by_bayes = (log_p.softmax(0)[..., None, None, None, None] * outcomes).sum(0)
+    for says in answers:
+        torch.testing.assert_close(says, by_bayes, rtol=0.0, atol=1e-6)
+
+
+def test_equation_4_how_often_uniform_times_are_above_a_level():
+    at_levels = torch.tensor([0.1, 1.0, 3.0, 10.0], dtype=torch.float64)
+    uniform = torch.rand(1_000_000, generator=seeded(0), dtype=torch.float64)
+    k = 2**-0.5
+    for path, p in ((Bridge(), torch.exp(-at_levels / k)), (VP(), 1 - VP().time_at(at_levels))):
+        seen = (path.sigma(uniform) > at_levels[:, None]).double().mean(1)
+        assert ((seen - p).abs() < 5 * (p * (1 - p) / 1e6).sqrt() + 1e-9).all()
+    assert round(math.exp(10 / k) / 1e6) >= 1  # even steps that reach σ = 10: more than a million
+    assert abs(k * math.log(25) - 2.3) < 0.03
+
+
+def test_what_is_left_to_read_at_large_noise():
+    "Root mean square of x_t - y = a (u_t - y): a thousandth of a grey level at σ = 10."
+    path, fork = Bridge(), turning_leaf(6, generator=seeded(2))
+    x, y = fork.clip[:, 2:].double(), fork.past[:, -1:].double()
+    for s1 in (1.0, 3.0, 10.0):
+        t = path.time_at(torch.tensor(s1, dtype=torch.float64))
+        x_t, _ = path.perturb(x, t, y=y, generator=seeded(0))
+        size = (x_t - y).square().mean().sqrt()
+        wanted = math.exp(-s1 / path.k) * ((x - y).square().mean() + s1**2).sqrt()
+        assert abs(size / wanted - 1) < 5 / (2 * x.numel()) ** 0.5
+    assert 0.0008 < 127.5 * size < 0.0012 and abs(path.a(t) - 7e-7) < 5e-8
+
+
+def test_scaled_input_has_variance_1_and_is_the_same_on_both_paths():
+    seen_by_net = lambda inp, when, past: (inp, when)  # hands through what it is shown
+    pairs = GaussianClips(2, size=1, rho=0.5, std=0.5)
+    pairs = pairs.sample(100_000, generator=seeded(5), dtype=torch.float32)
+    for s1 in (0.01, 0.1, 1.0, 3.0, 10.0):
+        shown = []
+        for path, y in ((Bridge(), pairs[:, :1]), (VP(), None)):
+            t = path.time_at(torch.tensor(s1, dtype=torch.float64)).expand(100_000, 1)
+            x_t, _ = path.perturb(pairs[:, 1:], t, y=y, generator=seeded(6))
+            inp, when = ScaledInput(seen_by_net, path, 0.5)(x_t, t, pairs[:, :1])
+            assert abs(inp.var() - 1) < 5 * (2 / 1e5) ** 0.5
+            assert abs(float(when[0]) - math.log(s1) / 4) < 1e-6
+            shown.append(inp.float())
+        torch.testing.assert_close(*shown, rtol=0.0, atol=0.05)  # float32's last digits at σ = 10
+
+
+def test_equation_5_the_weighted_loss_is_the_noise_loss():
+    "On a network that predicts ε badly."
+    path, fork = Bridge(), turning_leaf(6, generator=seeded(2))
+    past, x = fork.past.double(), fork.clip[:, 2:].double()
+    some_net = lambda x_t, t, past: torch.tanh(1.3 * x_t + past.mean(1, keepdim=True))
+    t = torch.rand(6, 1, generator=seeded(0), dtype=torch.float64)
+    noise = torch.randn(x.shape, generator=seeded(1), dtype=torch.float64)
+    x_t, _ = path.perturb(x, t, y=past[:, -1:], noise=noise)
+    eps_hat, sigma = some_net(x_t, t, past), expand(path.sigma(t), x_t)
+    u = (x_t - expand(t, x_t) * past[:, -1:]) / expand(1 - t, x_t)
+    denoise = lambda x_t, t, y: FromNoise(some_net, path)(x_t, t, past)
+    x_hat = denoise(x_t, t, None)
+    torch.testing.assert_close(x_hat, u - sigma * eps_hat)
+    torch.testing.assert_close((eps_hat - noise) ** 2, (x_hat - x) ** 2 / sigma**2)
+    how = dict(t=t, y=past[:, -1:], noise=noise)
+    weighted = denoising_loss(denoise, path, x, weight=noise_weight(path), **how)
+    torch.testing.assert_close(weighted, (eps_hat - noise).square().mean())
+
+
+def test_equation_6_is_the_law_of_u_s_given_u_t_and_x():
+    "Slope and spread of a regression on 200,000 simulated pairs."
+    n, s_s, s_t = 200_000, 0.4, 1.1
+    noise = torch.randn(2, n, generator=seeded(0), dtype=torch.float64)
+    u_s = 0.7 + s_s * noise[0]
+    u_t = u_s + (s_t**2 - s_s**2) ** 0.5 * noise[1]
+    slope = torch.cov(torch.stack([u_s, u_t]))[0, 1] / u_t.var()
+    left_over = (u_s - 0.7 - slope * (u_t - 0.7)).std()
+    wanted = s_s * (1 - s_s**2 / s_t**2) ** 0.5
+    assert abs(slope - s_s**2 / s_t**2) < 5 * wanted / n**0.5 / s_t
+    assert abs(left_over / wanted - 1) < 5 / (2 * n) ** 0.5
+
+
+def test_the_loss_of_the_exact_denoiser_is_the_posterior_variance():
+    "Averaged over the σ of uniform times, eq. 4."
+    path, small = Bridge(), GaussianClips(4, size=2, rho=0.5, std=0.15)  # narrow: within [-1, 1]
+    model, g = exact(small, path, context=2), seeded(0)
+    losses = torch.stack(
+        [model.loss(small.sample(200, generator=g), generator=g) for _ in range(100)]
+    )
+    var = 0.15**2 * (1 - 0.5**2)  # of a frame given those before
+    sigma = path.sigma((torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000)
+    wanted = float((var * sigma**2 / (var + sigma**2)).mean())
+    assert abs(losses.mean() - wanted) < 5 * losses.std() / 10
 
 
 # ---------------------------------------------------------------- the study

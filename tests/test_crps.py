@@ -19,6 +19,7 @@ from vidiffedu.crps import (
     rank_histogram,
     spread_skill,
 )
+from vidiffedu.oracle import GaussianClips
 
 
 def draw(*shape, dtype=torch.float64, seed=0):
@@ -97,6 +98,30 @@ def test_portions_are_small_and_cover_everything():
         parts = [members.shape for members, _ in module._portions(x, y)]
         assert sum(n for _, n in parts) == y.numel()
         assert all(s * n <= max(2**19, s) for s, n in parts)
+
+
+def test_a_large_level_costs_nothing():
+    X, x = draw(12, 6, dtype=torch.float32) + 4000, draw(6, dtype=torch.float32, seed=1) + 4000
+    want = definition(X.double(), x.double()).float()
+    assert_close(crps(X, x), want, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("m, s", [(0.0, 1.0), (0.5, 1.0), (0.0, 0.3), (-1.0, 2.0)])
+def test_only_the_true_law_has_the_least_mean(m, s):
+    "The mean over truths is the integral of (F - F_true)², plus that of F_true (1 - F_true)."
+    z = torch.linspace(-14, 14, 40_001, dtype=torch.float64)
+    F, F_true = torch.special.ndtr((z - m) / s), torch.special.ndtr(z)
+    want = torch.trapezoid((F - F_true) ** 2 + F_true * (1 - F_true), z)
+    density = torch.exp(-(z**2) / 2) / (2 * math.pi) ** 0.5
+    assert_close(torch.trapezoid(density * crps_gaussian(m, s, z), z), want)
+    assert want >= 1 / math.pi**0.5 - 1e-9
+
+
+def test_the_fair_score_needs_independent_draws():
+    "Members always at -3 and 3 score E|x - 3| - 3 = 0.0008 on N(0, 1), where the true law has 0.56."
+    x = draw(200_000)
+    score = crps(torch.tensor([[-3.0], [3.0]]).double().expand(2, len(x)), x, fair=True)
+    assert abs(score.mean() - 0.00076) < 5 * score.std() / len(x) ** 0.5 < 0.02
 
 
 @pytest.mark.parametrize("s", [2, 3, 10])
@@ -306,6 +331,22 @@ def test_judge_fill_by_hand():
         want = each.mean(), each.mean() - half, each.mean() + half
         assert np.allclose([got[name], got[name + "_low"], got[name + "_high"]], want, atol=1e-5)
     assert got["known_unchanged"] is True
+
+
+def test_judge_fill_judges_draws_from_the_true_law():
+    "Twice the variance is the squared error of a draw; the CRPS is the spread over sqrt(pi)."
+    world, known = GaussianClips(6, size=4, rho=0.8), torch.arange(6) < 2
+    law = world.conditional(known)
+
+    def perfect(x, known, n_samples, generator):
+        x = torch.where(expand(known, x), x, 0)
+        return law.whole(x, law.sample(x, n_samples, generator))
+
+    x = world.sample(200, seeded(0))
+    got, sd = judge_fill(perfect, x, known, generator=seeded(1)), law.std(x)
+    for name, want in (("mse", 2 * sd.square().mean()), ("crps", (sd / math.pi**0.5).mean())):
+        assert abs(got[name] - want) < 5 / 1.96 * (got[name + "_high"] - got[name])
+    assert got["known_unchanged"]
 
 
 def test_judge_fill_can_say_no():

@@ -3,6 +3,8 @@
 As in test_bridge: the exact Gaussian denoiser is affine and so is the sampler, hence a forecast is an affine function of the numbers drawn."""
 
 import importlib
+import json
+import re
 import sys
 
 import pytest
@@ -12,7 +14,7 @@ from unit_noise import law
 
 from vidiffedu.core import complaint, seeded
 from vidiffedu.data import turning_leaf
-from vidiffedu.denoise import FromV
+from vidiffedu.denoise import FromV, denoising_loss, noise_weight
 from vidiffedu.oracle import GaussianClips, remember_past
 from vidiffedu.paths import VE, VP, Bridge, Cosine
 from vidiffedu.recurrent import Forecaster, ResidualUNet, rvd_networks
@@ -89,6 +91,50 @@ def test_half_of_eq_1_each_way():
     assert_close(model.to_residual(x, mu), (x - mu) / 0.3)
     assert_close(model.to_frame((x - mu) / 0.3, mu), x)
     assert_close(model.to_frame((x - mu) / 0.3, mu, clip=(-0.2, 0.4)), x.clamp(-0.2, 0.4))
+
+
+def wild(past):
+    "Any function of the past."
+    return torch.sin(3 * past[:, -1:]) + past.mean(1, keepdim=True) ** 2
+
+
+def test_the_determinant_of_eq_1_does_not_know_the_forecast():
+    "With any mu, log |det dr/dx| is minus log(scale) for each number."
+
+    def residuals(x):
+        mus = [torch.zeros_like(x[:, :1])] + [wild(x[:, :i]) for i in range(1, x.shape[1])]
+        return model.to_residual(x, torch.cat(mus, 1))
+
+    model = RVD(None, None, scale=0.3).double()
+    x = torch.randn(1, 4, 1, 2, 3, generator=seeded(0), dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(residuals, x).reshape(24, 24)
+    expected = -24 * model.scale.log()
+    assert_close(torch.linalg.slogdet(jacobian)[1], expected)
+
+
+def test_the_laws_of_the_residuals_add_up_to_the_density_of_the_clip(world):
+    "Eq. 2 in a Gaussian world."
+    x = world.sample(5, generator=seeded(1), dtype=torch.float64)
+    total, scale = world.log_prob(x[:, :1]), torch.tensor(0.3, dtype=torch.float64)
+    for i in range(1, 5):
+        mu = wild(x[:, :i])
+        law = world.next_frame(x[:, :i]).affine(mu, 0.3)
+        total = total + law.log_prob((x[:, i : i + 1] - mu) / 0.3) - 2 * scale.log()
+    assert_close(total, world.log_prob(x))
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+def test_the_least_loss_falls_as_the_scale_grows(scale):
+    "Of one normal pixel of spread d given the past: a² d² / (a² d² + scale² c²), for any forecast."
+    n, path, one = 20_000, Cosine(), GaussianClips(2, size=1, rho=0.6)
+    clip, t = one.sample(n, generator=seeded(2), dtype=torch.float64), torch.full((n, 1), 0.4)
+    exact = one.next_frame_denoiser(path, lambda past, _: (wild(past), None), scale)
+    r = (clip[:, 1:] - wild(clip[:, :1])) / scale
+    how = dict(weight=noise_weight(path), generator=seeded(3))
+    loss = denoising_loss(lambda r_t, t, y: exact(r_t, t, clip[:, :1]), path, r, t.double(), **how)
+    a2, c2 = float(path.a(t[0].double())) ** 2, float(path.c(t[0].double())) ** 2
+    least = a2 * 0.64 / (a2 * 0.64 + scale**2 * c2)
+    assert abs(float(loss) / least - 1) < 5 * (2 / n) ** 0.5
 
 
 # ---------------------------------------------------------------- the loss, in closed form
@@ -673,3 +719,61 @@ def test_the_study_runs_and_is_not_run_twice(arms, tmp_path, monkeypatch, capsys
     joined = tmp_path / "residual_arms.csv"
     arms.main(["--join", str(tmp_path / "parts"), "--out", str(joined)])
     assert joined.read_text() == text
+
+
+# ---------------------------------------------------------------- how the studies are read
+
+
+@pytest.fixture
+def study(request, monkeypatch):
+    "`residual_read` with a table of our own: b has twice a's score in each of three trainings."
+    monkeypatch.syspath_prepend(str(request.config.rootpath / "nbs/studies"))
+    read = importlib.import_module("residual_read")
+    row = dict(metric="crps", low="", high="", scale="0.5", weights="1000")
+    trainings = [("a", k, 1.0 + k) for k in range(3)] + [("b", k, 2.0 + 2 * k) for k in range(3)]
+    large = [dict(row, arm=a, seed=str(k), frame="mean", value=str(v)) for a, k, v in trainings]
+    large += [dict(r, metric="mu_rms") for r in large]
+    small = [dict(r, world="leaf", frame="1") for r in large]
+    small += [dict(small[0], arm="c", value="3", low="2.5", high="3.5")]
+    small += [dict(small[0], arm="d", value=str(v), seed=str(v)) for v in (4, 5)]
+    monkeypatch.setattr(read, "SCALE", large)
+    monkeypatch.setattr(read, "ARMS", small)
+    yield read
+    sys.modules.pop("residual_read", None)
+
+
+def test_the_ratio_of_two_arms_is_over_the_trainings_that_both_have(study, capsys):
+    assert study.times("b", "a") == study.times("b", "a", world="leaf") == "2.00 (2.00 to 2.00)"
+    study.ARMS[:] = [r for r in study.ARMS if (r["arm"], r["seed"]) != ("a", "0")]
+    assert study.times("b", "a", world="leaf") == ""  # two are too few
+    study.compare({"large": ("b", "a", None), "small": ("b", "a", "leaf")})
+    assert capsys.readouterr().out.split() == "large 2.00 (2.00 to 2.00)".split()
+
+
+def test_three_trainings_have_an_interval_and_fewer_have_none(study):
+    "Student's for three: 4.30 / sqrt(3) times the standard deviation, which is 1 here."
+    assert study.over(study.rows("a"), 1) == "2.0 ± 2.5"
+    assert study.over(study.rows("a"), 0, 1000) == "2000 ± 2484"
+    assert study.over(study.rows("c", world="leaf"), 2) == "3.00 ± 0.50"  # over its windows
+    assert study.over(study.rows("d", world="leaf"), 0) == "4, 5"
+    assert study.values("b", unit=10).tolist() == [20.0, 40.0, 60.0]
+
+
+def test_the_tables_have_a_line_an_arm(study, capsys):
+    study.show_scale({"a": "", "b": "a"})
+    study.show_arms("leaf", {"CRPS": ("crps", None, 1, 1)}, "a d nobody")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["arm", "a", "b", "arm", "a", "d"]
+    assert lines[2].endswith("a 2.00 (2.00 to 2.00)") and lines[4].split()[1] == "3"
+
+
+@pytest.mark.parametrize("page", ["residual_study"])
+def test_every_interval_of_an_appendix_stands_in_an_output(page, request):
+    file = request.config.rootpath / f"nbs/appendix/{page}.ipynb"
+    cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    outputs = [o for c in cells if c["cell_type"] == "code" for o in c["outputs"]]
+    printed = "\n".join("".join(o.get("text", "")) for o in outputs)
+    text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    number = r"\d*\.?\d+"
+    said = set(re.findall(rf"{number} \({number} to {number}\)|\d*\.\d+ ± \d*\.\d+", text))
+    assert said and sorted(v for v in said if v not in printed) == []

@@ -1,23 +1,20 @@
-"""The commands train, forecast, fill and evaluate, from a folder of films to a written film.
-
-torchrun --nproc_per_node 2 tests/test_runs.py OUT      what the tests start"""
+"""The commands train, forecast, fill and evaluate, from a folder of films to a written film."""
 
 import argparse
 import csv
 import json
 import os
 import signal
-import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from children import two_processes
 from pretend_device import pretend_device
 
-from vidiffedu import configs, jobs, outcomes, parts, runs
+from vidiffedu import arena, bench, configs, jobs, outcomes, parts, runs
 from vidiffedu.core import complaint, seeded
 from vidiffedu.data import bouncing
 from vidiffedu.likeness import RandomFeatures, judge_forecast
@@ -27,6 +24,7 @@ from vidiffedu.safety import read_tensors
 FEW = "--steps 4 --warmup 1 --every 2 --valid-every 2 --log-every 2 --batch-size 4 --clips 2 --samples 2"
 SAMPLER = {"score": "steps=4", "residual": "steps=2"}
 METHODS = list(configs.METHODS)
+OTHERS = ["flow", "replacement", "predictor"]  # of the comparison, with parts of their own
 
 
 def command(text, *paths):
@@ -64,8 +62,8 @@ def run_of(films, tmp_path_factory):
 # ---------------------------------------------------------------- from films to a film
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_tiny_trains_forecasts_and_evaluates(method, run_of, films, tmp_path, capsys):
+@pytest.mark.parametrize("method", [*METHODS, *OTHERS])
+def test_tiny_trains_forecasts_and_evaluates(method, run_of, films, tmp_path, monkeypatch, capsys):
     run = run_of(method)
     rows = list(csv.DictReader((run / "log.csv").open()))
     assert [row["step"] for row in rows] == ["2", "4"] and all(float(r["valid"]) for r in rows)
@@ -76,6 +74,7 @@ def test_tiny_trains_forecasts_and_evaluates(method, run_of, films, tmp_path, ca
     futures, truth = (np.load(tmp_path / "f" / f"{name}.npy") for name in ("futures", "truth"))
     assert futures.shape == (2, 1, 4, 1, 16, 16) and truth.shape == (1, 4, 1, 16, 16)
     again = tmp_path / "again"
+    monkeypatch.setattr(outcomes, "_map", lambda path, *_: path)  # drawn once is enough
     command("forecast {} {} --out {}", run, films / held[0], again)
     assert np.array_equal(np.load(again / "futures.npy"), futures)
     for name in ("futures.mp4", "futures.gif", "maps.png", "past.npy"):
@@ -191,43 +190,51 @@ def test_the_papers_numbers():
     assert {constant(k, 9, 0) for k in range(9)} == {1.0} and constant(0, 9, 3) == 0.25
 
 
-BENCH = {
-    "cvp": "bridge",
-    "fvdm": "vector",
-    "ramvid": "masks",
-    "score": "score",
-    "vd": "bridge --predict estimate --set path.kind=vp --set options.times=uniform",
-}
-
-
-@pytest.mark.parametrize("arm", BENCH)
-def test_the_preset_bench_trains_the_arms_of_the_comparison(arm, tmp_path, monkeypatch):
-    "Five steps give the weights of the bench's own training, bit for bit."
-    from vidiffedu import arena, bench
-
-    few = arena.turn(train=64)
-    monkeypatch.setattr(arena, "world", lambda name: few)
-    method, _, more = BENCH[arm].partition(" ")
-    words = f"train {method} turn --preset bench --out {{}} --quiet --steps 5 --warmup 0 {more}"
+@pytest.mark.parametrize("name", arena.ARMS)
+def test_the_preset_bench_trains_the_arms_of_the_comparison(name, tmp_path, monkeypatch):
+    "Five steps give the weights, the state and the recipe of the bench's own training, bit for bit."
+    few = arena.turn(train=400)  # three runs of three frames a clip: more than 1024
+    monkeypatch.setattr(arena, "world", lambda _: few)
     monkeypatch.setattr(jobs.Log, "film", lambda *_: None)
+    words = f"train {name} turn --preset bench --out {{}} --quiet --steps 5 --warmup 0 --seed 3"
     assert command(words + " --valid-every 0", tmp_path / "run") == 0
-    _, model = jobs.open_run(tmp_path / "run")
-    want, _, losses = bench.train_arm(arm, "turn", steps=5)
+    config, model = jobs.open_run(tmp_path / "run")
+    want, _, losses = bench.train_arm(name, "turn", seed=3, steps=5)
     got = want.state_dict()
     assert model.state_dict().keys() == got.keys() and losses[0] != losses[-1]
     for k, v in model.state_dict().items():
         assert torch.equal(v, got[k]), k
-    config = jobs.read_config(tmp_path / "run")
     assert jobs.testing_clips(config).equal(few.test)
+    whole = configs.preset(name, "bench")
+    assert (whole.steps, whole.batch_size) == (bench.TRAINING_STEPS, bench.BATCH)
+    assert (whole.warmup, whole.ema, whole.lr, whole.threads) == (100, 0.995, 4e-3, 1)
 
 
-def test_what_the_preset_bench_cannot_do_is_one_line(tmp_path):
+@pytest.mark.parametrize("name", arena.ARMS)
+def test_a_run_of_the_preset_bench_forecasts_as_the_arm_does(name, tmp_path):
+    "The same weights, noise and sampler give the same futures, within float32's rounding."
+    config = configs.preset(name, "bench", data="bench:turn")
+    model, _ = bench.load_model(name, "turn")
+    past = arena.world("turn").past[:2]
+    steps = 8 if name == "score" else 2
+    few = configs.changed(config, {"sampler.steps": steps, "sampler.clip": True})
+    built = parts.build(few).eval()
+    built.load_state_dict(model.state_dict())
+    found = parts.futures(built, few, past, 3, 7, chunk=2)
+    how = {} if name == "predictor" else dict(steps=steps)
+    want, _ = bench.forecast(model, past, 3, **how)
+    assert torch.allclose(found.clamp(-1, 1), want, atol=1e-4)
+
+
+def test_unknown_methods_and_worlds_are_one_line(tmp_path):
     words = "train {} {} --preset bench --out {{}} --show"
     line = lambda method, data: complaint(command, words.format(method, data), tmp_path / "x")
-    assert (
-        line("rvd", "turn")
-        == "preset: got bench for residual, expected one of score, bridge, vector, masks"
-    )
+    known = "score, bridge/cvp, vector/fvdm, masks/ramvid, residual/rvd"
+    known += ", vd, flow, forcing, replacement, predictor"
+    assert line("gan", "turn") == f"METHOD: got 'gan', expected one of {known}"
+    for name in configs.MORE:
+        said = complaint(configs.preset, name, "paper")
+        assert said == f"preset: got 'paper' for {name}, expected one of tiny, small, bench"
     config = configs.preset("bridge", "bench", data="bench:moon")
     assert complaint(jobs.training_clips, config).startswith("DATA: got 'moon', expected of turn")
     config = configs.changed(configs.preset("bridge", "bench", data="bench:turn"), dict(horizon=9))
@@ -258,7 +265,7 @@ def test_wrong_settings_are_one_line_before_any_work(films, tmp_path):
         "--schedule slow": "schedule: got 'slow', expected one of cosine",
         "--accumulate 3": "accumulate: got 3, expected a divisor of batch_size=4",
         "--frames 1": "frames: got 1",
-        "--preset huge": "preset: got 'huge', expected one of tiny",
+        "--preset huge": "preset: got 'huge' for vector, expected one of tiny",
         "--size 15": "x: got 15x15 pixels",
         "--frames 15 --set net.kind=unet --set net.width=8": "root: got",
         "--set lr": "--set: got 'lr', expected NAME=VALUE",
@@ -488,7 +495,7 @@ def test_more_levels_than_pytorch_keeps_forms_of_stay_compiled(backend, monkeypa
         assert len(runs) == 3 * (k + 1)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *OTHERS])
 def test_a_device_is_followed_and_does_not_wait(method):
     config = configs.preset(method, "tiny", data="sprites", batch_size=4, sampler=dict(steps=2))
     torch.manual_seed(0)
@@ -513,18 +520,6 @@ def test_a_device_is_followed_and_does_not_wait(method):
 # ---------------------------------------------------------------- several processes
 
 
-def launch(out):
-    here = Path(__file__)
-    words = "-m torch.distributed.run --nproc_per_node 2 --master_port 0 --rdzv_backend c10d"
-    words += " --rdzv_endpoint localhost:0"
-    env = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(here.parents[1]))
-    done = subprocess.run(
-        [sys.executable, *words.split(), str(here), str(out)],
-        env=env, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
 def settings(batch, steps):
     return configs.preset(
         "vector", "tiny", data="sprites", batch_size=batch, steps=steps, warmup=1, every=2,
@@ -536,7 +531,7 @@ def settings(batch, steps):
 def test_two_processes_without_a_shared_disk_and_another_number_of_them(tmp_path):
     """Two processes train and log the mean of both; they go on where the second sees an empty folder
     and is told other settings; and one goes on with the same clips a step."""
-    launch(tmp_path)
+    two_processes(_process, tmp_path)
     rows = list(csv.DictReader((tmp_path / "0" / "log.csv").open()))
     tensors, label = read_tensors(tmp_path / "0" / "checkpoint.safetensors")
     losses = tensors["losses"]  # of `fit`: the mean over the processes
@@ -549,17 +544,12 @@ def test_two_processes_without_a_shared_disk_and_another_number_of_them(tmp_path
     assert run.step == 8 and torch.allclose(run.losses[:6], losses)
 
 
-def _process():
+def _process(out):
     "One of the two: four steps, then two more from a folder that only the first process has."
-    rank, out, quiet = os.environ["RANK"], Path(sys.argv[1]), dict(progress=False, say=len)
+    rank, quiet = os.environ["RANK"], dict(progress=False, say=len)
     jobs.train_run(settings(8, 4), out / "0", **quiet)
     told = configs.changed(settings(8, 6), {} if rank == "0" else dict(lr=0.5, seed=7))
     run = jobs.train_run(told, out / rank, resume=True, **quiet)
     size = sum(float(p.double().square().sum()) for p in run.ema.parameters())
     said = dict(losses=run.losses.tolist(), size=size)
     (out / f"said{rank}").write_text(json.dumps(said))
-    torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    _process()

@@ -8,14 +8,13 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from children import child, two_processes
 from pretend_device import pretend_device
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -34,8 +33,6 @@ from vidiffedu.train import (
     save_weights,
     warmup_cosine,
 )
-
-here = Path(__file__)
 
 
 class Net(nn.Module):
@@ -87,8 +84,18 @@ def train(kind, out, **kw):
     return model, fit(model, clips_of(kind), out=out, **options)
 
 
-def child(*args, **kw):
-    return subprocess.Popen([sys.executable, str(here), *map(str, args)], text=True, **kw)
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    "The folder of a run that nobody disturbed, its model, and what `fit` returned."
+    made = {}
+
+    def run(kind):
+        if kind not in made:
+            folder = tmp_path_factory.mktemp("undisturbed") / kind
+            made[kind] = folder, *train(kind, folder)
+        return made[kind]
+
+    return run
 
 
 def same_run(a, b):
@@ -100,22 +107,23 @@ def same_run(a, b):
 
 
 @pytest.mark.parametrize("kind", ["tensor", "dataset", "function"])
-def test_killed_at_any_moment_and_resumed_is_the_same_run(kind, tmp_path):
+def test_killed_at_any_moment_and_resumed_is_the_same_run(kind, tmp_path, undisturbed):
     "SIGKILL at a random moment, resume, and no bit differs from the run that was left alone."
-    one, other = tmp_path / "killed", tmp_path / "alone"
-    process = child("slow", kind, one)
+    one = tmp_path / "killed"
+    process = child(_slow, kind, one)
     deadline = time.time() + 120
     while not (one / "checkpoint.safetensors").exists():
-        assert process.poll() is None and time.time() < deadline, "no checkpoint was written"
+        assert process.exitcode is None and time.time() < deadline, "no checkpoint was written"
         time.sleep(0.01)
     time.sleep(random.uniform(0, 0.6))
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     with safe_open(one / "checkpoint.safetensors", "pt") as f:
         reached = json.loads(f.metadata()["run"])["step"]
     assert 0 < reached < 120
     _, resumed = train(kind, one, resume=True)
-    model, alone = train(kind, other)
+    other, model, alone = undisturbed(kind)
     same_run(one, other)
     assert torch.equal(resumed.losses, alone.losses) and len(alone.losses) == 120
     for k, v in model.state_dict().items():  # the run did move, the running statistics too
@@ -125,16 +133,17 @@ def test_killed_at_any_moment_and_resumed_is_the_same_run(kind, tmp_path):
 
 
 @pytest.mark.parametrize("moment", ["write", "rename"])
-def test_killed_while_writing_leaves_the_checkpoint_before(moment, tmp_path):
+def test_killed_while_writing_leaves_the_checkpoint_before(moment, tmp_path, undisturbed):
     "Killed with half a file written, or before it gets its name: the old checkpoint is whole."
-    assert child(moment, "tensor", tmp_path).wait() == -signal.SIGKILL
+    process = child(_dying, moment, "tensor", tmp_path)
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
     assert (tmp_path / "checkpoint.safetensors.part").exists()
     assert (
         len(load_file(tmp_path / "checkpoint.safetensors")["losses"]) == 14
     )  # steps 7 and 14 were saved, 21 was not
     train("tensor", tmp_path, resume=True)
-    train("tensor", tmp_path / "alone")
-    same_run(tmp_path, tmp_path / "alone")
+    same_run(tmp_path, undisturbed("tensor")[0])
 
 
 def written(monkeypatch, before):
@@ -280,7 +289,7 @@ def test_workers_give_the_same_clips(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_interrupt_saves_and_resumes(number, tmp_path, capsys):
+def test_interrupt_saves_and_resumes(number, tmp_path, undisturbed, capsys):
     "Ctrl-C in the middle of a step: it is completed and saved, and the run goes on from there."
 
     def interrupt(step, loss):
@@ -294,8 +303,7 @@ def test_interrupt_saves_and_resumes(number, tmp_path, capsys):
     assert "stopped at step 11 of 120" in capsys.readouterr().out
     _, run = train("tensor", tmp_path / "a", resume=True)
     assert "at step 11" in capsys.readouterr().out and run.step == 120
-    train("tensor", tmp_path / "b")
-    same_run(tmp_path / "a", tmp_path / "b")
+    same_run(tmp_path / "a", undisturbed("tensor")[0])
     _, run = train("tensor", tmp_path / "a", resume=True)  # finished: returns at once
     assert run.step == 120 and len(run.losses) == 120
     saved = load_file(tmp_path / "a" / "weights.safetensors")
@@ -336,7 +344,7 @@ def test_jupyter_shows_a_stopped_run_as_one_line(tmp_path):
         "    def loss(self, clip, generator=None):\n"
         "        return self.w\n"
         "stop = lambda step, loss: signal.raise_signal(signal.SIGINT) if step == 3 else None",
-        "run = fit(Slope(), torch.zeros(8, 1, 1, 4, 4), 30, on_step=stop, progress=False)",
+        "run = fit(Slope(), torch.zeros(8, 1, 1, 4, 4), 30, on_step=stop, progress=False, threads=1)",
         "print('the next cell')",
     ]
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s) for s in cells])
@@ -637,17 +645,9 @@ class Plain(nn.Module):
         return (self.net(clip[:, :, 0]) - clip[:, :, 0]).square().mean()
 
 
-def two_processes(*args):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc_per_node", "2", str(here), *map(str, args)]
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, text=True, capture_output=True, timeout=400, env=one_thread)
-
-
 def test_two_processes_are_one_with_the_batches_joined(tmp_path):
     "Two gloo processes with batches of 4 follow one with batches of 8, and agree."
-    done = two_processes("ranks", tmp_path)
-    assert done.returncode == 0, done.stderr[-2000:]
+    two_processes(_joined, tmp_path)
     ranks = [load_file(tmp_path / f"rank{r}.safetensors") for r in (0, 1)]
     for k in ranks[0]:
         assert torch.equal(ranks[0][k], ranks[1][k]), k
@@ -666,8 +666,7 @@ def test_two_processes_are_one_with_the_batches_joined(tmp_path):
 def apart(tmp_path_factory):
     "What two machines without a shared disk leave behind."
     folder = tmp_path_factory.mktemp("apart")
-    done = two_processes("apart", folder)
-    assert done.returncode == 0, done.stderr[-2000:]
+    two_processes(_apart, folder)
     return folder, [json.loads((folder / f"said{rank}").read_text()) for rank in (0, 1)]
 
 
@@ -969,68 +968,54 @@ def test_tied_weights_survive(tmp_path):
     assert load_weights(Tied(), tmp_path / "a" / "weights.safetensors").again.weight.ndim == 4
 
 
-def _main(what, *args):
-    "The child processes of the tests above."
-    if what == "slow":
-        train(*args, on_step=lambda *_: time.sleep(0.01))
-    if what in ("write", "rename"):
-        import safetensors.torch as st
+def _slow(kind, out):
+    "A run that takes its time between the steps."
+    train(kind, out, on_step=lambda *_: time.sleep(0.01))
 
-        def die(*_, **__):
-            os.kill(os.getpid(), signal.SIGKILL)
 
-        def at_21(call, instead):
-            "Stand-in for a call that kills the process when it handles the checkpoint of step 21."
+def _dying(moment, kind, out):
+    "A run that kills itself when it handles the checkpoint of step 21."
+    import safetensors.torch as st
 
-            def wrapped(first, second, *rest):
-                ours = "checkpoint" in f"{first if what == 'rename' else second}"
-                wrapped.seen += ours
-                return (
-                    instead(first, second, *rest)
-                    if ours and wrapped.seen == 3
-                    else call(first, second, *rest)
-                )
+    def die(*_, **__):
+        os.kill(os.getpid(), signal.SIGKILL)
 
-            wrapped.seen = 0
-            return wrapped
+    def at_21(call, instead):
+        def wrapped(first, second, *rest):
+            ours = "checkpoint" in f"{first if moment == 'rename' else second}"
+            wrapped.seen += ours
+            now = instead if ours and wrapped.seen == 3 else call
+            return now(first, second, *rest)
 
-        def half(tensors, path, *rest):
-            whole = st.save(tensors, *rest)
-            Path(path).write_bytes(whole[: len(whole) // 2])
-            die()
+        wrapped.seen = 0
+        return wrapped
 
-        if what == "write":
-            st.save_file = at_21(st.save_file, half)
-        else:
-            os.replace = at_21(os.replace, die)
-        train(*args)
-    if what == "ranks":
-        torch.manual_seed(
-            int(os.environ["RANK"])
-        )  # the processes start apart: rank 0's weights count
-        from accelerate import Accelerator
+    def half(tensors, path, *rest):
+        whole = st.save(tensors, *rest)
+        Path(path).write_bytes(whole[: len(whole) // 2])
+        die()
 
-        accelerator, out = Accelerator(cpu=True), Path(args[0])
-        model = Plain()
-        fit(
-            model,
-            clips_of("tensor"),
-            30,
-            lr=0.01,
-            batch_size=4,
-            every=7,
-            out=out / "out",
-            progress=False,
-            accelerator=accelerator,
-        )
-        save_weights(model, out / f"rank{accelerator.process_index}.safetensors")
-        torch.distributed.destroy_process_group()
-    if what == "apart":
-        _apart(Path(args[0]))
+    if moment == "write":
+        st.save_file = at_21(st.save_file, half)
+    else:
+        os.replace = at_21(os.replace, die)
+    train(kind, out)
+
+
+def _joined(out):
+    "One of two that train together."
+    from accelerate import Accelerator
+
+    torch.manual_seed(int(os.environ["RANK"]))  # they start apart: rank 0's weights count
+    accelerator, model = Accelerator(cpu=True), Plain()
+    assert accelerator.num_processes == 2
+    how = dict(lr=0.01, batch_size=4, every=7, out=out / "out", progress=False)
+    fit(model, clips_of("tensor"), 30, accelerator=accelerator, **how)
+    save_weights(model, out / f"rank{accelerator.process_index}.safetensors")
 
 
 def _apart(folder):
-    "One of two processes, each with a folder of its own."
+    "One of two, each with a folder of its own."
     from accelerate import Accelerator
 
     accelerator, words = Accelerator(cpu=True), {}
@@ -1066,11 +1051,6 @@ def _apart(folder):
     spare.spare = nn.Linear(2, 2)
     words["unused"] = complaint(run, out=None, model=spare)
     (folder / f"said{rank}").write_text(json.dumps(words))
-    torch.distributed.destroy_process_group()
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])
 
 
 # a finished run that goes on

@@ -19,7 +19,7 @@ from torch import nn
 from . import data
 from .bridge import CVP, NextFrame, matched_times
 from .compare import judge_futures
-from .core import from_uint8, seeded
+from .core import check_whole, from_uint8, seeded
 from .denoise import FromVelocity, ScaledInput, v_weight
 from .masks import RaMViD, fill_by_replacement
 from .nets import BlindUNet, JoinedUNet
@@ -30,7 +30,14 @@ from .residual import RVD, residual_scale
 from .safety import read_tensors
 from .sample import Method, extend
 from .score import BlindDenoiser, split_last
-from .vector import FVDM, centre_of_light, shifted, straight
+from vidiffedu.vector import (
+    FVDM,
+    centre_of_light,
+    given_frames,
+    shifted,
+    straight,
+    window_and_keep,
+)
 
 # %% ../nbs/47_arena.ipynb #are-con
 PAST, FUTURE, SIZE = 2, 3, 16  # frames given, frames to forecast, pixels a side
@@ -179,17 +186,18 @@ def half():
 
 
 class Ahead(nn.Module):
-    "Forecasts the last frame plus a network's answer to the last two, its state (b, 2, c, h, w)."
+    "Forecasts the last frame plus a network's answer to the last k, its state (b, k, c, h, w)."
 
-    def __init__(self, net):
+    def __init__(self, net, k=PAST):
         super().__init__()
-        self.net = net
+        self.net, self.k = net, k
 
     def forward(self, frames, state=None):
         past = frames if state is None else torch.cat([state, frames], 1)
-        past = past[:, -PAST:]
+        past = past[:, -self.k :]
         last = past[:, -1:]
-        return last + self.net(torch.zeros_like(last), None, past), past
+        x, t = torch.zeros_like(last), last.new_zeros(len(last), 1)
+        return last + self.net(x, t, past), past
 
 # %% ../nbs/47_arena.ipynb #are-base
 #| code-fold: true
@@ -197,9 +205,13 @@ class Ahead(nn.Module):
 class Predictor(Method):
     "The mean of the next frame, frame by frame: no noise, one future."
 
-    def __init__(self, net):
+    def __init__(self, net, k=PAST):
         super().__init__()
-        self.ahead = Ahead(net)
+        self.ahead = Ahead(net, k)
+
+    @property
+    def net(self):
+        return self.ahead.net
 
     def denoise(self, x_t, t, past):
         return self.ahead(past)[0]
@@ -210,20 +222,33 @@ class Predictor(Method):
 
     def future(self, past, n_frames, clip=None, progress=False, **_):
         keep = (lambda x: x) if clip is None else (lambda x: x.clamp(*clip))
-        draw = lambda frames: keep(self.denoise(None, None, frames))
+        draw = lambda frames: keep(self.denoise(frames[:, -1:], None, frames))
         return extend(draw, past, n_frames, progress=progress)
 
 
 class Replacement(FVDM):
-    "One time for all frames in training; a forecast puts noisy copies of the known frames in."
+    "One time for all frames in training; noisy copies of the known frames are put in at each step."
 
-    def future(self, past, n_frames, steps=None, clip=None, **how):
-        k, new = past.shape[1], past.new_zeros(len(past), n_frames, *past.shape[2:])
+    def future(self, past, n_frames, window=None, keep=None, progress=False, **how):
+        window, keep = window_and_keep(past.shape[1], n_frames, window, keep)
+        known = torch.arange(window) < keep
+
+        def draw(frames):
+            new = frames.new_zeros(len(frames), window - keep, *frames.shape[2:])
+            return self._filled(torch.cat([frames, new], 1), known, **how)[:, keep:]
+
+        return extend(draw, past, n_frames, keep, progress)
+
+    def fill(self, x, known, n_samples=1, chunk=None, **how):
+        check_whole(none=False, n_samples=n_samples)
+        x, known = given_frames(x, known)
+        make = lambda x, known: self._filled(x, known, **how)
+        return self.draw(make, x, n_samples, chunk, known)
+
+    def _filled(self, x, known, steps=None, clip=None, **how):
         keep = (lambda x: x) if clip is None else (lambda x: x.clamp(*clip))
         guess = lambda x_t, t, y: keep(self.denoise(x_t, t, y))
-        clips, known = torch.cat([past, new], 1), torch.arange(k + n_frames) < k
-        how = dict(how, steps=steps or self.steps)
-        return fill_by_replacement(guess, self.path, clips, known, **how)[:, k:]
+        return fill_by_replacement(guess, self.path, x, known, steps=steps or self.steps, **how)
 
 # %% ../nbs/47_arena.ipynb #are-arms
 def _rvd(clips):

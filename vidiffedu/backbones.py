@@ -54,7 +54,7 @@ def _import_lpips():
         ) from None
     return lpips
 
-
+# %% ../nbs/35_backbones.ipynb #7524d2c2
 def load_lpips(
     backbone=None,  # file with torchvision's weights of the backbone; None: torch's cache
     net="alex",  # or "vgg", "squeeze"
@@ -118,7 +118,7 @@ class _Pool(nn.Module):
     def forward(self, x):  # x >= 0, so the zeros around it do no harm
         return F.max_pool3d(_same(x, self.kernel, self.stride), self.kernel, self.stride)
 
-
+# %% ../nbs/35_backbones.ipynb #a678c675
 class _Mixed(nn.Module):
     "Four branches side by side: 1; 1 then 3; 1 then 3; pool then 1."
 
@@ -158,7 +158,7 @@ def _i3d_layers():
             yield f"pool{name[0]}", _Pool((k, k, k), (2, 2, 2))
         yield f"Mixed_{name}", _Mixed(*sizes)
 
-
+# %% ../nbs/35_backbones.ipynb #e9a84db8
 class I3D(nn.Module):
     """Inception-v1 inflated to video [carreira2017], as FVD uses it.
 
@@ -180,7 +180,7 @@ class I3D(nn.Module):
         logits = self.logits["conv3d"](F.avg_pool3d(x, (2, 7, 7), stride=1))
         return reduce(logits, "b k f h w -> b k", "mean")
 
-
+# %% ../nbs/35_backbones.ipynb #d2ab6329
 def load_i3d(
     file,  # weights with the names of pytorch-i3d: .safetensors, or .pt of tensors only
 ):  # the network, frozen, in evaluation mode

@@ -50,7 +50,7 @@ def written_print(path):
         return whole_print(path)
     return hashlib.sha256(json.dumps(written).encode()).hexdigest()
 
-
+# %% ../nbs/27_cli.ipynb #d3a19e2a
 def prints(path):
     "What was written by us and what the file holds now, to tell a learner's change."
     return [written_print(path), whole_print(path)]
@@ -175,7 +175,7 @@ def sign(paths):
         return 0
     return len(paths)
 
-
+# %% ../nbs/27_cli.ipynb #b8db1702
 def start_lab(folder, browser=True, port=None):
     "Start JupyterLab on the front page and wait for its end; returns its exit code."
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder.resolve()}"]
@@ -303,7 +303,7 @@ def demo_model(args, q, past):  # past: how many frames are known
     how = dict(seed=args.seed, threads=args.threads)
     return train_demo(model, leaf_stream(q, past), args.seconds, args.steps, **how).ema
 
-
+# %% ../nbs/27_cli.ipynb #cf252adc
 def demo(args):
     "Train the score chapter's denoiser, sample futures, measure them, write a picture and a clip."
     folder = new_folder(args.out)
@@ -394,7 +394,7 @@ COMMANDS = {  # name: (module, one line of help)
     "assign": ("vidiffedu.assign", "hand out, grade and give back assignments"),
 }
 
-
+# %% ../nbs/27_cli.ipynb #d5442bab
 def add_arguments(parser, name):
     "What can be typed after `demo` and `lab`."
     dict(demo=add_demo, lab=add_lab)[name](parser)
@@ -404,7 +404,7 @@ def run_command(args, name):
     "`demo` or `lab`, whichever was asked for; returns the exit code."
     return dict(demo=demo, lab=lab)[name](args)
 
-
+# %% ../nbs/27_cli.ipynb #2c33fab9
 class OneLine(argparse.ArgumentParser):
     "A parser whose errors are one line."
 

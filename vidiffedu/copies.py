@@ -43,7 +43,7 @@ def source_of(name, folder=None):
         raise ValueError(f"assignment: got {name!r}, expected one of {known}")
     return read_notebook(sources_folder(folder) / f"{name}.ipynb")
 
-
+# %% ../nbs/45_copies.ipynb #4d87ce72
 def read_notebook(path):
     "A notebook, its cells' sources as text. ValueError in one line if it is none."
     path = Path(path)
@@ -87,7 +87,7 @@ def tasks(source):
     "The tasks of a source, in order. ValueError where a cell does not say its points."
     return [_task(c, source) for c in source["cells"] if kind(c) in ("check", "ask")]
 
-
+# %% ../nbs/45_copies.ipynb #a787a6b5
 def _task(cell, source):
     name = key(cell)
     if kind(cell) == "check":
@@ -114,7 +114,7 @@ def _title(name, cells):
     title = re.sub(r" \(.*?\)", "", ": ".join(heads + bold)).strip(".")
     return title or f"question {name.partition('-')[2]}"
 
-
+# %% ../nbs/45_copies.ipynb #e5207961
 def marked(source):
     "The source with nbgrader's metadata, as the ids of its cells say."
     worth = {t.key: t.points for t in tasks(source)}
@@ -147,7 +147,7 @@ ANSWER = "YOUR ANSWER HERE"
 # last line of a cell of public checks
 PASSED = 'print("The public checks of this cell pass.")'
 
-
+# %% ../nbs/45_copies.ipynb #29f4f002
 def unsolved(text):
     "A cell without its solutions."
 
@@ -175,7 +175,7 @@ def _whole(text):
         raise ValueError(f"{left[0]}: got it alone, expected a pair of BEGIN and END")
     return text
 
-
+# %% ../nbs/45_copies.ipynb #af7ed4d4
 def version_of(source):
     "Twelve letters that change with what the student is given to do."
     text = [(key(c), _handed(c)) for c in source["cells"] if kind(c) in ("given", "solve", "check")]
@@ -205,7 +205,7 @@ def solved_copy(source, name, hidden=False):
 
     return _copy(source, name, shown, () if hidden else ("rubric",))
 
-
+# %% ../nbs/45_copies.ipynb #ad45203b
 def _copy(source, name, shown, without):
     cells = []
     for cell in marked(source)["cells"]:

@@ -34,7 +34,7 @@ def on_black(rgba):
     alpha = rgba[..., 3:].astype(np.uint16)
     return ((rgba[..., :3] * alpha + 127) // 255).astype(np.uint8)
 
-
+# %% ../nbs/36_films.ipynb #9e0b2acc
 def picture(image):
     "A PIL image as it is meant to be seen: (h w 3) bytes."
     from PIL import ImageOps
@@ -119,7 +119,7 @@ class Film:
         found = look_up(self, numbers, keep)
         return [found[int(k)] for k in wanted]
 
-
+# %% ../nbs/36_films.ipynb #e3078789
 def scan(path, pictures=()):
     "The `Film` of a video, an animation or numbered `pictures`; PermissionError: closed folder."
     path, pictures = Path(path), [Path(p) for p in pictures]
@@ -155,7 +155,7 @@ def _has_pages(path):
     except (OSError, ValueError, SyntaxError):
         return False  # not readable: named as a still
 
-
+# %% ../nbs/36_films.ipynb #495ac07b
 def _stills(film, numbers, keep):
     from PIL import Image
 
@@ -200,7 +200,7 @@ def _open(path):
     films[0].codec_context.thread_count = 1  # workers that are forked could not join its threads
     return container, films[0]
 
-
+# %% ../nbs/36_films.ipynb #55629c0c
 def _scan_stream(path):
     import av
 
@@ -225,7 +225,7 @@ def _scan_stream(path):
     film.note = "; ".join([*notes, *_cut_short(film.times, stated)])
     return film
 
-
+# %% ../nbs/36_films.ipynb #49103aea
 def _remarks(frame):
     "What a frame says of itself and its pixels do not show."
     said = {
@@ -283,7 +283,7 @@ def _stream(film, numbers, keep):
             film.keys = film.keys[:0]  # jumps do not land in this file: count from now on
     raise ValueError("other frames than when it was listed: the file has changed")
 
-
+# %% ../nbs/36_films.ipynb #fc6a513d
 def _decode(film, start, numbers, keep):
     "Wanted frames whose checksums are right, decoded from frame `start` on."
     import av
@@ -330,7 +330,7 @@ VIDEOS = set(
 # endings of files that are tried as frames
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pnm"}
 
-
+# %% ../nbs/36_films.ipynb #32047eaa
 def natural(path):
     "A sorting key: frame2 before frame10."
     parts = re.split(r"(\d+)", str(path))

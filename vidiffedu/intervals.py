@@ -43,7 +43,7 @@ def _numbers(values, name, least=2):
     check_finite(**{name: values})
     return values
 
-
+# %% ../nbs/31_intervals.ipynb #ac05a05c
 def mean_interval(
     values,  # (n, ...): torch, numpy or a list; one value for each independent clip
     z=1.96,

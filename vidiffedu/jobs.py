@@ -461,7 +461,8 @@ def start_model(config, clips):  # clips of (f, c, h, w)
     torch.manual_seed(config.seed)
     model = build(config)
     if config.method == "residual" and "scale" not in config.options:
-        some = some_of(clips, 64, seeded(5))
+        many = 1024 if isinstance(clips, torch.Tensor) else 64  # to read or draw more takes time
+        some = some_of(clips, many, seeded(5))
         model.scale.fill_(max(1e-3, residual_scale(some, context=model.context)))
     return model
 

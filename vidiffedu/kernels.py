@@ -120,7 +120,7 @@ def _norm_gradients(g, x, w, o, shift, scale, m, r, groups, act):
     of_times = (None, None) if scale is None else (_first(S), _first(T * w + S * o))
     return gx, gw, gb, *of_times
 
-
+# %% ../nbs/23_kernels.ipynb #9bb1b34c
 def _over_group(v, groups):
     "Sums over a group's channels and all frames, for each of its channels; v (b f 1 1 c)."
     sums = v.unflatten(4, (groups, -1)).sum((1, 2, 3, 5))

@@ -35,7 +35,7 @@ def check(fits, words, diagnosis="differs"):
     if not fits:
         raise Finding(words, diagnosis)
 
-
+# %% ../nbs/46_marking.ipynb #01d49c09
 def compare(
     found,  # what the student's code gave
     expected,  # what is right: a tensor or a number
@@ -67,7 +67,7 @@ def compare(
             raise Finding(f"{what}: {words}", diagnosis)
     raise Finding(f"{what}: the values are not right", "differs")
 
-
+# %% ../nbs/46_marking.ipynb #7a0d51d6
 def _near(a, b, rtol, atol):
     import torch
 
@@ -107,7 +107,7 @@ class Verdict(NamedTuple):
     diagnosis: str = ""
     words: str = ""
 
-
+# %% ../nbs/46_marking.ipynb #89966da9
 class Desk:
     "Runs a submission's cells in a room, and the checks of the source here."
 
@@ -220,7 +220,7 @@ def with_cells(nb, cells):
         cell["source"] = cells.get(key(cell), cell["source"])
     return new
 
-
+# %% ../nbs/46_marking.ipynb #cb6334aa
 def mark_code(paper, source, seconds=30.0, memory=2**31, closed=()):
     "{task: Verdict} of a submission; written answers wait, those left empty get nothing."
     originals = {key(c): c for c in source["cells"]}
@@ -272,7 +272,7 @@ def problem_of(paper, handed):
 def _named(paper):
     return [key(c) for c in paper["cells"] if c["metadata"].get("nbgrader")]
 
-
+# %% ../nbs/46_marking.ipynb #af569857
 class Paper(NamedTuple):
     "A submission: whose, which file, why not graded, a remark, what was found."
 
@@ -306,7 +306,7 @@ def only_notebook(folder):
         return found[0], ""
     return folder, f"{folder.name}: got {len(found)} notebooks, expected one"
 
-
+# %% ../nbs/46_marking.ipynb #8471f208
 def grade_file(student, path, problem, name, source, limits):
     "The Paper of one file; never raises."
     path, remark = Path(path), ""

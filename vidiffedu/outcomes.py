@@ -56,7 +56,7 @@ def known_of(text, frames):  # frames: how many
         raise ValueError(f"--known: got {text!r}, expected {want}") from None
     return known
 
-
+# %% ../nbs/44_outcomes.ipynb #bc1bd397
 def _map(path, rows):
     "Frames of numbers, a row for each name, each with its own scale."
     import matplotlib
@@ -80,7 +80,7 @@ def _map(path, rows):
     plt.close(fig)
     return path
 
-
+# %% ../nbs/44_outcomes.ipynb #0eabbe0a
 def write_forecast(folder, past, found, truth):
     "Films, arrays, maps: past (b k c h w), found (s b f c h w), truth (b f c h w) or None."
     from vidiffedu.crps import crps
@@ -128,7 +128,7 @@ def _features(clips, net):
 
     return video_features(clips, net).cpu()
 
-
+# %% ../nbs/44_outcomes.ipynb #e291bc30
 def evaluate(model, config, clips, seed=0, chunk=64, portion=16, net=None, lpips=None):
     "{score: mean over clips} of `samples` futures, clips a tensor (n, f, c, h, w) or Dataset."
     from vidiffedu.likeness import feature_distance, judge_forecast
@@ -155,7 +155,7 @@ def evaluate(model, config, clips, seed=0, chunk=64, portion=16, net=None, lpips
         found["fvd_pooled"] = feature_distance(real, fake.flatten(0, 1))
     return found | dict(clips=n)
 
-
+# %% ../nbs/44_outcomes.ipynb #b36a099b
 def write_scores(folder, config, found):
     "scores.json and a table."
     protocol = {k: getattr(config, k) for k in ("data", "context", "horizon", "samples")}

@@ -42,6 +42,13 @@ def _part(what, given, known):
         raise ValueError(f"{what}: {error}") from None
 
 
+def _arena():
+    "Where the comparison's own methods are; read only where one is asked for."
+    from vidiffedu import arena
+
+    return arena
+
+
 def path_of(config):
     "The diffusion path that `config.path` names, with its options."
     known = dict(vp=paths.VP, cosine=paths.Cosine, bridge=paths.Bridge)
@@ -53,7 +60,7 @@ def net_of(config, channels=None, size=None):
     "The network; of residual, the pair of forecaster and denoiser."
 
     c, f, size = channels or config.channels, config.frames, size or config.size
-    if config.method == "bridge":
+    if config.method in ("bridge", "predictor"):
         f = config.context + 1
     twice = dict(out_channels=2 * c) if config.options.get("learned") else {}
     known = dict(
@@ -62,6 +69,7 @@ def net_of(config, channels=None, size=None):
         unet=partial(nets.VideoUNet, c),
         transformer=partial(nets.VideoTransformer, c, size, f, **twice),
         recurrent=partial(_recurrent, recurrent, c),
+        ahead=partial(_ahead, c, config.options.get("context", 2)),
     )
     return _part("net", config.net, known)
 
@@ -71,11 +79,16 @@ def _recurrent(module, channels, mults=(1, 1), context=(1, 1), time_scale=1000.0
     return forecaster, module.ResidualUNet(channels, mults=context, time_scale=time_scale, **how)
 
 
+def _ahead(channels, k, **how):  # k: frames that both look back on
+    forecaster = _arena().Ahead(nets.JoinedUNet(k + 1, channels, **how), k)
+    return forecaster, nets.JoinedUNet(k + 1, channels, **how)
+
+
 def wrapped(net, path, predict):
     "The network as a denoiser on `path`."
 
     known = dict(scaled=denoise.ScaledInput, preconditioned=denoise.Preconditioned)
-    known |= dict(noise=denoise.FromNoise, v=denoise.FromV)
+    known |= dict(noise=denoise.FromNoise, v=denoise.FromV, velocity=denoise.FromVelocity)
     return net if predict == "estimate" else known[predict](net, path)
 
 
@@ -96,8 +109,8 @@ def method_of(config, channels=None, size=None, range=(-1, 1)):
     "The method that a `Config` describes, its weights drawn anew; channels, size: of latents."
 
     net, options, path = net_of(config, channels, size), dict(config.options), path_of(config)
-    if config.method == "score":
-        return _called(score.BlindDenoiser, net, **options)
+    if config.method in ("score", "predictor"):
+        return _called(_plain(config), net, **options)
     how = dict(weight=weight_of(config, path))
     if config.method == "residual":
         forecaster, net = net
@@ -119,7 +132,15 @@ def method_of(config, channels=None, size=None, range=(-1, 1)):
     if learned:
         return _learned(net, path, coin, **options)
     how |= dict(times=coin, range=range)
-    return _called(vector.FVDM, net, path, **how, **options)
+    kind = vector.FVDM if config.method == "vector" else _arena().Replacement
+    return _called(kind, net, path, **how, **options)
+
+
+def _plain(config):
+    "The methods without a path."
+    if config.method == "score":
+        return score.BlindDenoiser
+    return partial(_arena().Predictor, k=config.context)
 
 
 def _learned(net, path, coin, classes=0, **options):
@@ -234,7 +255,7 @@ def sampling(config):
 def futures(model, config, past, n_samples, seed, horizon=None, chunk=64):
     "Futures (s b f c h w) of the past (b k c h w), on its device; latents on the way, if any."
     how, auto = sampling(config), encoder_of(config, past.device)
-    if config.method in ("vector", "masks"):
+    if config.method in ("vector", "masks", "replacement"):
         how |= dict(window=config.frames, keep=min(past.shape[1], config.frames - 1))
     how |= dict(n_samples=n_samples, chunk=chunk, generator=seeded(seed, past.device))
     with torch.no_grad():

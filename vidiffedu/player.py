@@ -56,6 +56,7 @@ _page = """<figure class="vidiffedu-play" data-play="{facts}"
  style="image-rendering:pixelated;max-width:100%">
 <script>{script}</script></figure>"""
 
+# %% ../nbs/22_player.ipynb #8a1ef57c
 _script = """
 for (const figure of document.querySelectorAll("figure.vidiffedu-play:not([data-ready])")) (() => {
   figure.dataset.ready = "yes";
@@ -138,7 +139,7 @@ def play(
     )
     return Player(page, f"Player({b} clip{'s' * (b > 1)}, {f} frames, {len(page) / 1024:.0f} KB)")
 
-
+# %% ../nbs/22_player.ipynb #b7191140
 def _bytes_of(clips):
     "Pixels (b f h w c) as bytes; a warning where those of a clip are on another scale."
     pixels = stack_bytes(clips)
@@ -174,7 +175,7 @@ def _write_gif(file, frames, fps):
         file.writelines(gif.getdata(part, (left, top), **how))
     file.write(b";")
 
-
+# %% ../nbs/22_player.ipynb #d4a864b5
 def _paletted(pixels):
     "A picture of at most 256 colours, as a gif needs; grey as it is."
     from PIL import Image
@@ -194,7 +195,7 @@ def _changed(before, now):
     y, x = (np.flatnonzero((now != before).any((axis, 2))) for axis in (1, 0))
     return (*map(int, (x[0], y[0], x[-1] + 1, y[-1] + 1)),) if len(x) else (0, 0, 1, 1)
 
-
+# %% ../nbs/22_player.ipynb #e508199f
 def _write_mp4(file, frames, fps):
     from fractions import Fraction
 

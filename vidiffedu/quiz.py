@@ -84,7 +84,7 @@ def read_answers(
         raise ValueError(f"file: got {path}, expected answers as `quiz` keeps them") from None
     return data
 
-
+# %% ../nbs/49_quiz.ipynb #88e347db
 def given(chapter, when, file=None):
     "The answers to the questions as they stand now: {id: {choice, right, ...}}."
     kept = read_answers(file).get(chapter, {}).get(when, {})
@@ -125,6 +125,8 @@ body[data-jp-theme-light="false"] .vq,body.quarto-dark .vq{{{dark}}}
 .vidiffedu-quiz .vq-chosen{{outline:2px solid #0072b2;outline-offset:-2px}} .vidiffedu-quiz .vq{{padding-left:3px}} .vidiffedu-quiz .widget-html-content{{line-height:1.4}}
 .jp-OutputArea:has(.vidiffedu-quiz)>.jp-OutputArea-child:has(.vq-stored),.jp-OutputArea:has(.vq-stored):not(:has(.vidiffedu-quiz))>.jp-OutputArea-child:has(.jupyter-widgets){{display:none}}
 </style>"""
+
+# %% ../nbs/49_quiz.ipynb #16bf2612
 # what counts first answers in a browser
 quiz_script = """<script>
 for (const f of document.querySelectorAll(".vq-stored:not([data-ready])")) {
@@ -139,7 +141,7 @@ for (const f of document.querySelectorAll(".vq-stored:not([data-ready])")) {
 }
 </script>"""
 
-
+# %% ../nbs/49_quiz.ipynb #2b19e661
 def verdict(q, i):
     "What is said to choice i: HTML."
     why = f"{'Right' if i == q['right'] else 'No'}. {html.escape(q['why'][i])}"
@@ -169,7 +171,7 @@ HEADS = dict(
 # what stands above them where no kernel runs
 OPEN = "Open the choice that you believe in."
 
-
+# %% ../nbs/49_quiz.ipynb #62f3f587
 class Quiz:
     "Questions, one at a time; each is answered before its explanation is shown."
 
@@ -311,7 +313,7 @@ class Quiz:
         display(self.widget)
         display({"text/html": self.stored(), "text/plain": self.words()}, raw=True)
 
-
+# %% ../nbs/49_quiz.ipynb #035affdb
 def quiz(
     chapter,  # "bridge"
     when,  # "before" or "after"
@@ -387,7 +389,7 @@ def class_gain(
     ideas = [idea_row(q["id"], found) for q in questions(chapter, "after")]
     return [*ideas, all_row([list(p.values()) for p in found if p])]
 
-
+# %% ../nbs/49_quiz.ipynb #7df33a11
 def idea_row(idea, found):
     "The row of one idea, from all students' pairs."
     both = [p[idea] for p in found if idea in p]

@@ -68,7 +68,7 @@ class _Res(nn.Module):
             h = h + rearrange(self.time(e), "n o -> n o 1 1")
         return self.second(h) + self.skip(x)
 
-
+# %% ../nbs/30_recurrent.ipynb #11733d3c
 class LinearAttention(nn.Module):
     "Attention whose cost grows with the pixels, not their square [katharopoulos2020]; (n c h w)."
 
@@ -130,7 +130,7 @@ def _check_frames(x, name, channels, divisor):
     if h % divisor or w % divisor:
         raise ValueError(f"{name}: got {h}x{w} pixels, expected multiples of {divisor}")
 
-
+# %% ../nbs/30_recurrent.ipynb #9d00c954
 class Forecaster(nn.Module):
     "Two recurrent pyramids: one forecasts the next frame, the other is the denoiser's context."
 

@@ -33,7 +33,7 @@ def _settings(parser, names=None):
 
 
 def _train_arguments(p):
-    p.add_argument("method", metavar="METHOD", help="score, bridge, vector, masks or residual")
+    p.add_argument("method", metavar="METHOD", help=", ".join([*configs.METHODS, *configs.MORE]))
     p.add_argument("data", metavar="DATA", help="a folder of films, NAME:FOLDER, or a world")
     p.add_argument("--preset", default=None, help="tiny (default), small, paper or bench")
     p.add_argument("--config", metavar="FILE", help="all settings from a run's config.json")

@@ -79,7 +79,7 @@ def write_held(path, tensors, label):
             raise OSError(_first_line(error)) from None
         part.chmod(readers)
 
-
+# %% ../nbs/24_safety.ipynb #31352f45
 def read_tensors(path):
     "Tensors and label of a safetensors file, on the CPU. FileNotFoundError; ValueError: broken."
     from safetensors import safe_open
@@ -122,7 +122,7 @@ def rounded(
 
 _STEPS, _LARGEST = "|int8", "|largest"  # of a row: whole numbers, and what 127 of them make
 
-
+# %% ../nbs/24_safety.ipynb #1f9d1e9a
 def in_bytes(name, v):
     "A matrix, or a kernel, as whole steps of 1/127 of its row's largest; a vector in float16."
     if v.ndim < 2:
@@ -245,7 +245,7 @@ def load_checkpoint(path, run, settings, found=None):  # found: what is in the f
     run.step, run.losses = saved["step"], losses.tolist()
     run.threads = saved.get("threads")
 
-
+# %% ../nbs/24_safety.ipynb #0a442df9
 def _part(tensors, start):
     return {k[len(start) :]: v for k, v in tensors.items() if k.startswith(start)}
 
@@ -409,7 +409,7 @@ def check_clips(clips, range=(-1, 1)):
     expected = "a tensor, a Dataset with a length or a function f(n, generator)"
     raise TypeError(f"clips: got a {type(clips).__name__}, expected {expected}")
 
-
+# %% ../nbs/24_safety.ipynb #54f39303
 def check_span(
     range=2.0,  # from the darkest to the brightest value that a pixel may have
     **clips,  # tensors of any shape, by name; a forecast may leave the range a little
@@ -445,7 +445,7 @@ def check_settings(device, steps, lr, warmup, ema, weight_decay, clip_norm, prec
     if precision not in known:
         raise ValueError(f"precision: got {precision!r}, expected one of {known} on {device.type}")
 
-
+# %% ../nbs/24_safety.ipynb #5ff5d2e9
 def check_rest(steps, warmup, threads, range, schedule, **calls):  # calls: functions or None
     "The same for what would fail only while `fit` trains, or after it."
     most = max(64, os.cpu_count() or 1)
@@ -464,7 +464,7 @@ def check_rest(steps, warmup, threads, range, schedule, **calls):  # calls: func
             expected = "expected a number of at least 0"
             raise ValueError(f"schedule: got {factor} at step {step}, {expected}")
 
-
+# %% ../nbs/24_safety.ipynb #fb8e8076
 def name_of(schedule):
     "What a checkpoint calls a schedule; of a partial, the function's name."
     schedule = getattr(schedule, "func", schedule)

@@ -72,7 +72,7 @@ def _tensor(v, blobs):
 DTYPES = "float64 float32 float16 bfloat16 complex64 complex128 int64 int32 int16 int8 uint8 bool"
 DTYPES = {name: getattr(torch, name) for name in DTYPES.split()}
 
-
+# %% ../nbs/40_sandbox.ipynb #15807302
 def unpack(data, thing):
     "The value that `pack` wrote. ValueError, KeyError or TypeError for anything else."
     (length,) = struct.unpack_from("<I", data)
@@ -129,7 +129,7 @@ CHANGES = set(
 # flags of `os.open` that mean writing
 WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
-
+# %% ../nbs/40_sandbox.ipynb #8276fa80
 def guard(folder, closed):
     "An audit hook: PermissionError on writing outside `folder`, reading `closed`, other programs."
     inside = lambda path, place: path == place or path.startswith(place + os.sep)
@@ -176,7 +176,7 @@ def confine(folder, memory, closed):
     os.environ.update(MPLBACKEND="agg", VIDIFFEDU_FAST="1")
     sys.addaudithook(guard(folder, closed))
 
-
+# %% ../nbs/40_sandbox.ipynb #24686369
 def limit_memory(memory):
     "At most `memory` bytes more than now for this process, and at most `PRINTED` in a file."
     import resource
@@ -285,7 +285,7 @@ class Guest:
     def do_next(self, thing):
         return [x for _, x in zip(range(1), thing)]
 
-
+# %% ../nbs/40_sandbox.ipynb #c37ce50c
 def fresh_output():
     "An empty file for what a cell prints."
     sys.stdout = sys.stderr = open(1, "w", buffering=1, errors="replace", closefd=False)
@@ -327,7 +327,7 @@ def context():
         found.set_forkserver_preload(PRELOAD)
     return found
 
-
+# %% ../nbs/40_sandbox.ipynb #ad5d7acd
 class Room:
     "A process of its own in which a stranger's code runs; use it in a `with` block."
 
@@ -448,7 +448,7 @@ class Room:
         number, kind = said
         return Thing(self, int(number), str(kind))
 
-
+# %% ../nbs/40_sandbox.ipynb #f363dcd5
 def _importable(value):
     "Whether the room can get it by its name, or is sent its contents."
     if not callable(value) or isinstance(value, torch.nn.Module):

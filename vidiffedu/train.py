@@ -7,7 +7,6 @@ __all__ = ['ema_decay', 'warmup_cosine', 'step_seed', 'clip_rows', 'clip_source'
            'Run', 'fit']
 
 # %% ../nbs/10_train.ipynb #871ad379
-import builtins
 import copy
 import functools
 import math
@@ -130,8 +129,8 @@ class Trainee:
         self.model, self.ema = model, copy.deepcopy(model).eval().requires_grad_(False)
         self.params, self.average = list(model.parameters()), list(self.ema.parameters())
         trained = [p for p in self.params if p.requires_grad]
-        fused = device.type in ("cpu", "cuda")  # one call updates all parameters
-        options = dict(lr=lr, weight_decay=weight_decay, fused=fused)
+        # fused: one call updates all parameters
+        options = dict(lr=lr, weight_decay=weight_decay, fused=device.type in ("cpu", "cuda"))
         self.optimizer = torch.optim.AdamW(trained, **options)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.step, self.losses, self.threads = 0, [], None
@@ -145,8 +144,7 @@ class Trainee:
             group["lr"] = lr
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        follow = get_ema_multi_avg_fn(ema_decay(self.step, ema))
-        follow(self.average, self.params, None)
+        get_ema_multi_avg_fn(ema_decay(self.step, ema))(self.average, self.params, None)
         self.step += 1
 
     def averaged(self):
@@ -163,9 +161,8 @@ class _Loss(nn.Module):
 
     def __init__(self, model, device, precision):
         super().__init__()
-        self.model, kinds = model, dict(bf16=torch.bfloat16, fp16=torch.float16)
-        on = precision != "no"
-        self.context = dict(device_type=device.type, enabled=on, dtype=kinds.get(precision))
+        self.model, dtype = model, dict(bf16=torch.bfloat16, fp16=torch.float16).get(precision)
+        self.context = dict(device_type=device.type, enabled=dtype is not None, dtype=dtype)
 
     def forward(self, clip, generator):
         with torch.autocast(**self.context):
@@ -195,15 +192,16 @@ class _Watch:
         "Append to `losses`; True after Ctrl-C on any process. Raises on NaN or a bad pixel."
         rows, self.rows = torch.stack(self.rows), []
         stop = torch.full_like(rows[:, :1], bool(self.interrupted))
-        told = self.accelerator.gather(torch.cat([rows, stop], 1)[None])
-        told = told.cpu().numpy()  # here, and in no other place, a step waits for the device
+        # here, and in no other place, a step waits for the device
+        told = self.accelerator.gather(torch.cat([rows, stop], 1)[None]).cpu().numpy()
         mean, low, high = told[..., 0].mean(0), told[..., 1].min(0), told[..., 2].max(0)
         for loss, *ends in zip(mean, low, high):
             at = f"at step {len(losses) + 1}"
             check_range(*ends, *self.range, f"clips {at}")
             if not math.isfinite(loss):
-                expected = "expected a finite number: try a smaller lr"
-                raise ValueError(f"loss: got {loss} {at}, {expected}")
+                raise ValueError(
+                    f"loss: got {loss} {at}, expected a finite number: try a smaller lr"
+                )
             losses.append(float(loss))
         return bool(told[..., 3].any())
 
@@ -217,7 +215,7 @@ def _rehearsal(model, source, step, device, precision):
     def ready():
         generator = torch.Generator(device).manual_seed(0)
         loss = _Loss(copy.deepcopy(model), device, precision)
-        clip = source(range(step, step + 1))(step, generator)
+        clip = source(range(step, step + 1), workers=0)(step, generator)
         return loss, _placed(clip, next(model.parameters())), generator
 
     def work():
@@ -242,6 +240,34 @@ def _placed(clip, weight):
         clip = clip.pin_memory()
     return clip.to(weight.device, non_blocking=True)
 
+# %% ../nbs/10_train.ipynb #b6a9abea
+def _loop(
+    run, network, source, watch, writer, bar, rank, every, on_step,
+    steps, seed, lr, warmup, schedule, clip_norm, ema, processes, **_
+):  # fmt: skip
+    "The steps that are left; True if a signal ended them."
+    stop, first, generator = False, run.step, torch.Generator(run.params[0].device)
+    draw = source(range(run.step, steps))
+    while run.step < steps and not stop:
+        _reseed(generator, step_seed(seed, rank, run.step))  # reason 5
+        clip = _placed(draw(run.step, generator), run.params[0])
+        loss = network(clip, generator)  # reason 4
+        saves = (run.step + 1) % every == 0 or run.step + 1 == steps
+        if watch.add(loss, clip) or saves:  # on one CPU before the weights see a NaN
+            stop = watch.read(run.losses)
+            bar.set_postfix_str(f"loss {np.mean(run.losses[-20:]):.4g}", refresh=False)
+        run.optimizer.zero_grad(set_to_none=True)
+        run.scaler.scale(loss).backward()  # reason 4; `network` averages over processes: 6
+        if processes > 1 and run.step == first:
+            safety.check_gradients(run.model)
+        # reasons 1, 2 and 3, and the step
+        run.update(lr * schedule(run.step, steps, warmup), clip_norm, ema)
+        bar.update()
+        if on_step is not None:
+            on_step(run.step, loss.detach())
+        writer.step(run, saves or stop)  # reason 5, while the next steps are made
+    return stop
+
 # %% ../nbs/10_train.ipynb #481b6012
 @dataclass
 class Run:
@@ -256,6 +282,8 @@ class Run:
     threads: int  # of the CPU
 
 # %% ../nbs/10_train.ipynb #79978443
+#| code-fold: true
+#| code-summary: "fit: its arguments, what is refused, what is prepared, and what comes back"
 def fit(
     model: nn.Module,  # has .loss(clip, generator=None) -> scalar; trained in place
     clips,  # tensor (n,f,c,h,w), Dataset of (f,c,h,w), or f(n, generator) -> (n,f,c,h,w)
@@ -302,7 +330,7 @@ def fit(
     warmup = min(500, steps // 10) if warmup is None else warmup
     settings = dict(steps=steps, lr=lr, batch_size=batch_size, warmup=warmup, ema=ema, seed=seed)
     settings |= dict(weight_decay=weight_decay, clip_norm=clip_norm, processes=processes)
-    settings["precision"] = precision or accelerator.mixed_precision
+    precision = settings["precision"] = precision or accelerator.mixed_precision
     safety.check_settings(device, **settings)
     settings["clips"] = safety.check_clips(clips, range)
     safety.check_rest(steps, warmup, threads, range, schedule, on_step=on_step, on_start=on_start)
@@ -312,17 +340,17 @@ def fit(
     every = every or max(1, min(1000, steps // 10))
     home, mode = next(model.parameters()).device, model.training
     try:
-        network = _Loss(model.to(device).train(), device, settings["precision"])
-        network = accelerator.prepare(network)  # reason 6: gradients are averaged
-        run = Trainee(model, lr, weight_decay, settings["precision"])
+        # reason 6: gradients are averaged
+        network = accelerator.prepare(_Loss(model.to(device).train(), device, precision))
+        run = Trainee(model, lr, weight_decay, precision)
         if resume:
             scale.resume(run, folder, settings, accelerator)
         share = dict(batch_size=batch_size, seed=seed, rank=rank, processes=processes)
+        share |= dict(workers=workers, pin=device.type == "cuda")
         source = functools.partial(clip_source, clips, **share)
-        threads = run.threads if threads is None else threads
-        if threads is None and steps - run.step < 20:  # over before a measurement is
-            threads = torch.get_num_threads()
-        work = _rehearsal(model, source, run.step, device, settings["precision"])
+        short = torch.get_num_threads() if steps - run.step < 20 else None  # no time to measure
+        threads = threads or run.threads or short
+        work = _rehearsal(model, source, run.step, device, precision)
         shown = progress and first_process
         with (
             torch.random.fork_rng([device] if device.type == "cuda" else []),
@@ -331,32 +359,12 @@ def fit(
             few_threads(work, threads, progress=shown, device=device) as run.threads,
             tqdm(total=steps, initial=run.step, disable=not shown) as bar,
         ):
-            draw = source(
-                builtins.range(run.step, steps), workers=workers, pin=device.type == "cuda"
-            )
-            generator, watch = torch.Generator(device), _Watch(accelerator, interrupted, range)
-            stop, first, begun = False, run.step, time.perf_counter()
+            watch = _Watch(accelerator, interrupted, range)
+            first, begun = run.step, time.perf_counter()
             if on_start is not None:
                 on_start(run)
-            # the loop: draw, loss, zero, backward, step ------------------------------
-            while run.step < steps and not stop:
-                _reseed(generator, step_seed(seed, rank, run.step))  # reason 5
-                clip = _placed(draw(run.step, generator), run.params[0])
-                loss = network(clip, generator)  # reason 4
-                saves = (run.step + 1) % every == 0 or run.step + 1 == steps
-                if watch.add(loss, clip) or saves:  # on one CPU before the weights see a NaN
-                    stop = watch.read(run.losses)
-                    bar.set_postfix_str(f"loss {np.mean(run.losses[-20:]):.4g}", refresh=False)
-                run.optimizer.zero_grad(set_to_none=True)
-                run.scaler.scale(loss).backward()  # reason 4
-                if processes > 1 and run.step == first:
-                    safety.check_gradients(model)
-                factor = schedule(run.step, steps, warmup)  # reason 2
-                run.update(lr * factor, clip_norm, ema)  # reasons 1 and 3, and the step
-                bar.update()
-                if on_step is not None:
-                    on_step(run.step, loss.detach())
-                writer.step(run, saves or stop)  # reason 5, while the next steps are made
+            told = settings | dict(rank=rank, every=every, on_step=on_step, schedule=schedule)
+            stop = _loop(run, network, source, watch, writer, bar, **told)
             seconds = time.perf_counter() - begun
         # leave -------------------------------------------------------------------
         run.optimizer.zero_grad(set_to_none=True)

@@ -21,6 +21,8 @@ from .sample import Method, bar, check_generator, extend, from_guess, heun_step,
 from .times import even_noise, ptss, pyramid
 
 # %% ../nbs/12_vector.ipynb #1087f196
+#| code-fold: true
+#| code-summary: "`known_frames`, `given_frames`, `timetables`: checks, and a timetable for each clip"
 def known_frames(known, x):
     "`known` (f,) or (b, f) bool, True = given, as (b, f) on x's device; x (b, f, c, h, w)."
     known, (b, f) = torch.as_tensor(known), x.shape[:2]
@@ -68,9 +70,9 @@ def fill_frames(
     how = dict(step=step, clip=clip, generator=generator, progress=progress)
     return sample(denoise, path, x_t, ts, **how)
 
-# %% ../nbs/12_vector.ipynb #60aada3d
+# %% ../nbs/12_vector.ipynb #de979d14
 #| code-fold: true
-#| code-summary: "`window_and_keep`: how many frames a window has and keeps"
+#| code-summary: "`ClipMethod`: `loss`, `fill`, `future`, `generate`; and `window_and_keep`"
 def window_and_keep(k, n_frames, window=None, keep=None):
     """Frames of a window, and how many of them are known, for a past of k frames.
 
@@ -84,9 +86,7 @@ def window_and_keep(k, n_frames, window=None, keep=None):
         raise ValueError(f"keep: got {keep}, expected at most {most} with {had}")
     return window, keep or most
 
-# %% ../nbs/12_vector.ipynb #de979d14
-#| code-fold: true
-#| code-summary: "`ClipMethod`: `loss`, `fill`, `future`, `generate`"
+
 class ClipMethod(Method):
     """Denoises whole clips, any of their frames given.
 
@@ -199,7 +199,7 @@ def straight(points, frames, at):
 
 # %% ../nbs/12_vector.ipynb #fe5a8dc7
 #| code-fold: true
-#| code-summary: "`roll`: a rolling window; one frame leaves, one enters"
+#| code-summary: "`roll`: a window that rolls; one frame leaves, one enters"
 @torch.no_grad()
 def roll(
     denoise,  # denoise(x_t, t, None), a time for every frame: t (b, window)

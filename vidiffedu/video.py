@@ -75,7 +75,7 @@ def _index_file(root, index):
     name = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
     return home / "vidiffedu" / f"index-{name}.npz"
 
-
+# %% ../nbs/21_video.ipynb #b86742e8
 def _load_index(file, root):
     "The films of an index that are still as they were: {path: Film}."
     if not (file and file.is_file()):
@@ -132,7 +132,7 @@ def _locked(file):
     except (OSError, NotImplementedError):
         return None
 
-
+# %% ../nbs/21_video.ipynb #a7845a99
 def _scan_all(root, index, progress):
     "Films below a folder, [(path, why)] of those that cannot be read, endings not looked at."
     found, others = find_films(root)
@@ -352,7 +352,7 @@ def _clip_as_bytes(films, i):
         expected = "expected a film that can be read"
         raise RuntimeError(f"films: got {path} ({_why(error)}), {expected}") from None
 
-
+# %% ../nbs/21_video.ipynb #cc6f6ff4
 class CachedClips(Dataset):
     """The clips of a `VideoFolder`, decoded once, rounded to bytes, in one file that is mapped.
     Made anew when the films, or what is cut from them, have changed."""

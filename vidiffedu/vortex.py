@@ -72,7 +72,7 @@ def _edges(
     table = [v[used] for v in (place(i, from_y, from_x), source, share, push)]
     return _with_blanks(table, solid)
 
-
+# %% ../nbs/20_vortex.ipynb #5678bc82
 def _with_blanks(table, solid):
     "The table, and zero for every place that no rule fills and nobody reads."
     blank = F.pad(~solid, (1, 1, 1, 1)).logical_not().expand(9, -1, -1).flatten()
@@ -93,7 +93,7 @@ def _check_box(solid, tau, start, inflow):
         if value is not None and value.shape != size:
             raise ValueError(f"{name}: got shape {tuple(value.shape)}, expected {tuple(size)}")
 
-
+# %% ../nbs/20_vortex.ipynb #55da567f
 class Lattice:
     "Fluids in a box: nine populations a node, BGK collisions; without `inflow` ends are joined."
 

@@ -95,6 +95,15 @@ def show(world, few, many):
     print(f"{'below 1, above 1, undecided':28s}" + "".join(f"{v:24s}" for v in counts).rstrip())
 
 
+def brief(few, many, sampler="even_t"):
+    "Print `claim` for one sampler: a row for each kind of network, a column for each world and scale."
+    tables = [(world, key) for world in WORLDS for key in BRIDGES]
+    print(" " * 16 + "".join(f"{WORLDS[w]}, {BRIDGES[k]}".ljust(22) for w, k in tables).rstrip())
+    for what in INPUTS:
+        found = [claim(*table, few, many).get((what, sampler)) for table in tables]
+        print(f"{INPUTS[what]:16s}" + "".join(f"{text_of(v):22s}" for v in found).rstrip())
+
+
 def tally(*budgets):
     "Print how many intervals lie below 1, above 1, around 1, for each (few, many), and those below."
     below, tables = [], [(world, key) for world in WORLDS for key in BRIDGES]
@@ -128,42 +137,32 @@ MAIN = [  # place, change, before, after
     ("1 noise", "k = √2 for k = 1/√2, plain input", PLAIN, WIDE),
     ("1 noise", "the same, scaled input", SCALED, WIDES),
     ("1 noise", "VP's levels, scaled input", SCALED, even("cvp_matched")),
-    ("1 noise", "g of a Brownian bridge, scaled input", SCALED, even("brownian_scaled")),
-    ("1 noise", "g a parabola, scaled input", SCALED, even("parabola_scaled")),
     ("2 input", "scaled, bridge k = 1/√2", PLAIN, SCALED),
-    ("2 input", "scaled, bridge k = √2", WIDE, WIDES),
     ("2 input", "scaled, VP", VP, VPS),
     ("3 predicts", "frame for noise, bridge k = 1/√2", NOISE, PLAIN),
-    ("3 predicts", "the same, bridge k = √2", even("wide_noise"), WIDE),
     ("3 predicts", "the same, VP", VP_NOISE, VP),
-    (
-        "4 steps",
-        "Heun for ancestral, bridge k = √2",
-        inside("wide_estimate"),
-        recipe("wide_estimate"),
-    ),
     ("4 and 5", "our grid and start, frame, k = √2", WIDE, inside("wide_estimate")),
     ("4 and 5", "the same from σ = 10, noise, k = 1/√2", NOISE, inside("cvp_noise", top=10.0)),
-    (
-        "5 start",
-        "inside training for 10, k = √2, Heun",
-        recipe("wide_estimate", top=10.0),
-        recipe("wide_estimate"),
-    ),
     ("none", "VP for bridge at VP's levels, scaled", even("cvp_matched"), VPS),
-    ("none", "100 evaluations for 25, VP", VP, even("vp_estimate", 100)),
-    ("none", "the same, VP predicts noise", VP_NOISE, even("vp_noise", 100)),
     ("recipe", "bridge, frame, 25 for VP, noise, 100", even("vp_noise", 100), PLAIN),
     ("recipe", "VP, frame, 100 for bridge, noise, 25", NOISE, even("vp_estimate", 100)),
 ]
 MORE = [
+    ("1 noise", "g of a Brownian bridge, scaled input", SCALED, even("brownian_scaled")),
+    ("1 noise", "g a parabola, scaled input", SCALED, even("parabola_scaled")),
+    ("2 input", "scaled, bridge k = √2", WIDE, WIDES),
+    ("3 predicts", "frame for noise, bridge k = √2", even("wide_noise"), WIDE),
+    ("4 steps", "Heun for ancestral, bridge k = √2", inside("wide_estimate"), recipe("wide_estimate")),
     ("4 steps", "Heun for ancestral, VP", inside("vp_estimate"), recipe("vp_estimate")),
     ("4 steps", "times i/100 for i/26, bridge k = √2", WIDE, recipe("wide_estimate", "trained_t")),
     ("4 steps", "the same, k = 1/√2, trained at i/100", even("cvp_hundredths"), recipe("cvp_hundredths", "trained_t")),
     ("4 and 5", "our grid and start, frame, k = 1/√2", PLAIN, inside("cvp_estimate")),
     ("4 and 5", "the same, VP", VP, inside("vp_estimate")),
     ("4 and 5", "the same, noise, k = 1/√2", NOISE, inside("cvp_noise")),
-    ("5 start", "inside for 10, k = √2, Heun, scaled", recipe("wide_estimate_scaled", top=10.0), recipe("wide_estimate_scaled")),
+    ("5 start", "inside for 10, k = √2, Heun", recipe("wide_estimate", top=10.0), recipe("wide_estimate")),
+    ("5 start", "the same, scaled input", recipe("wide_estimate_scaled", top=10.0), recipe("wide_estimate_scaled")),
+    ("none", "100 for 25, VP", VP, even("vp_estimate", 100)),
+    ("none", "the same, VP predicts noise", VP_NOISE, even("vp_noise", 100)),
     ("none", "100 for 5, bridge k = 1/√2", even("cvp_estimate", 5), even("cvp_estimate", 100)),
     ("none", "100 for 5, bridge k = √2", even("wide_estimate", 5), even("wide_estimate", 100)),
     ("none", "100 for 5, VP", even("vp_estimate", 5), even("vp_estimate", 100)),
@@ -201,3 +200,28 @@ def scores(columns):
             mean, half = interval(*zip(*seeds.values())) if seeds else (math.nan, math.nan)
             cells.append(f"{mean:.3f} ± {half:.3f}{trainings(len(seeds))}" if seeds else "-")
         print(f"{label:29s}" + "".join(f"{cell:22s}" for cell in cells).rstrip())
+
+
+# ---------------------------------------------------------------- the distances, drawn
+
+
+def curves(ax, world, what, sampler="even_t"):
+    "Distance against evaluations with 95% intervals, both on a log scale: two bridges, and VP."
+    arms = {f"bridge, {name}": key for key, name in BRIDGES.items()} | {"VP": "vp"}
+    for i, (label, arm) in enumerate(arms.items()):
+        found = {}
+        for n in (5, 10, 25, 100):
+            seeds, _ = measured(world, recipe(f"{arm}_{what}", sampler, n))
+            if seeds:
+                pairs = [(math.log(v), error / v) for v, error in seeds.values()]
+                found[n] = interval(*zip(*pairs))
+        at = [n * 1.06 ** (i - 1) for n in found]  # side by side
+        ends = [(math.exp(m - half), math.exp(m), math.exp(m + half)) for m, half in found.values()]
+        if found:
+            low, mean, high = zip(*ends)
+            ax.loglog(at, mean, "os^"[i] + "-", color=f"C{i}", ms=5, label=label)
+            ax.vlines(at, low, high, color=f"C{i}", lw=1.5)
+    ax.set(title=f"{WORLDS[world]}, {INPUTS[what]}", xlabel="network evaluations a frame")
+    ax.set_xticks([5, 10, 25, 100], [5, 10, 25, 100])
+    ax.minorticks_off()
+    ax.set_yticks([0.001, 0.003, 0.01, 0.03, 0.1], ["0.001", "0.003", "0.01", "0.03", "0.1"])

@@ -15,7 +15,7 @@ Rows, one a task and way of completing: squared error of one completion over the
 what it has. `--limit`: seconds of the whole run after which no more is measured.
 
 The committed table is of one H100, on 2026-11-27: 185 seconds of training for each arm, 9,420 steps of 64 clips, all rows with 512 test clips, 4 completions
-a clip, 25 steps; for three rows of `free` (two and five known frames, one) the time was not left. The weights of `masks` are nbs/checkpoints/masks_long.safetensors.
+a clip, 25 steps; `free` was trained again later that day (9,400 steps), and only its held row of one known frame is not there. The weights of `masks` are nbs/checkpoints/masks_long.safetensors.
 masks_long_more.csv: films of the same network, measured afterwards on a CPU (20 films, 12 steps); and, as the arm `masks, 45 s`, three rows of an earlier run
 of 45 seconds, 2,300 steps, with the same test clips. On 2 CPU cores the study runs unchanged, and has only been tried there with a few steps."""
 

@@ -42,7 +42,10 @@ class Told:
         name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
         day = datetime.date.today().isoformat()
         self.fixed = dict(hardware=name, torch=torch.__version__, date=day)
-        self.file = open(path, "a" if more else "w", newline="", encoding="utf-8") if path else None
+        if path and not more:
+            open(path, "w").close()
+        # appended, also by the first process: a compiled step writes from one of its own
+        self.file = open(path, "a", newline="", encoding="utf-8") if path else None
         names = ["what", "which", "value", "unit", *self.fixed]
         if self.file:
             self.writer = csv.DictWriter(self.file, names, lineterminator="\n")

@@ -51,7 +51,7 @@ def tiles(
     rows = range(0, len(frames), across)
     return np.concatenate([np.concatenate(frames[i : i + across], 1) for i in rows])
 
-
+# %% ../../nbs/29_explorers.ipynb #67132c34
 def img(
     image,  # (h,w) or (h,w,3), see `png`; or the bytes of a PNG file
     alt,  # what it shows, in words
@@ -182,6 +182,8 @@ drag_script = """const drag = (root, put) => { const at = e => {
   const r = t.getBoundingClientRect(), d = JSON.parse(t.dataset.drag); e.preventDefault();
   for (const [share, [label, a, b]] of [[(e.clientX - r.left) / r.width, d.x], [(e.clientY - r.top) / r.height, d.y]]) put(label, a + share * (b - a)) };
   root.addEventListener("pointerdown", at); root.addEventListener("pointermove", at) };"""
+
+# %% ../../nbs/29_explorers.ipynb #23fa3534
 # JavaScript of an explorer's stored page
 script = """<script>
 for (const stored of document.querySelectorAll(".vd-stored:not([data-ready])")) {
