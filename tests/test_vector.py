@@ -138,7 +138,9 @@ def transformer():
 
 
 @pytest.mark.parametrize(
-    "how", [dict(p=0.0), dict(p=0.2), dict(p=1.0), dict(times=independent)], ids=str
+    "how",
+    [dict(p=0.0), dict(p=0.2), dict(p=1.0), dict(times=independent)],
+    ids=["p0", "p0.2", "p1", "times"],
 )
 def test_the_loss_is_the_naive_one(how, transformer):
     "Noise each frame by its own time, let the network speak, square the error of v or of the noise"
