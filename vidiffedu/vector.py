@@ -264,7 +264,7 @@ def nearest_leaf(
 
 # %% ../nbs/12_vector.ipynb #fe5a8dc7
 #| code-fold: true
-#| code-summary: "`roll`: a window that rolls; one frame leaves, one enters"
+#| code-summary: "For long films, not used on this page: `roll`, a window that rolls; one frame leaves, one enters"
 @torch.no_grad()
 def roll(
     denoise,  # denoise(x_t, t, None), a time for every frame: t (b, window)
