@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import nn
 STUDIES = Path(__file__).resolve().parents[1] / "nbs/studies"
 SHORT = ["bridge_steps", "residual_scale", "score_frequency", "score_memory", "whole_clips"]
 NAMES = [*SHORT, "masks_long", "masks_more", "residual_arms"]  # SHORT: with a preset of a minute
-BESIDE = "record", "residual_rivals", "vector_long", "vector_times"  # what they import
+BESIDE = "reading", "record", "residual_rivals", "vector_long", "vector_times"  # what they import
 each_study = pytest.mark.parametrize("name", NAMES)
 
 
@@ -230,6 +231,89 @@ def test_the_interval_of_a_mean():
     v = torch.tensor([1.0, 2.0, 3.0, 6.0])
     found, half = load("record").interval(v), 1.96 * v.std() / 2
     assert found == pytest.approx(dict(value=3.0, low=float(3 - half), high=float(3 + half)))
+
+
+def test_the_ratio_of_two_sums_over_clips():
+    "Where each clip has the same ratio, its interval has no width."
+    ratio, v = load("record").ratio, torch.tensor([1.0, 2.0, 5.0])
+    assert ratio(2 * v, v) == pytest.approx((2, 2, 2))
+    value, low, high = ratio(torch.tensor([1.0, 2.0, 6.0]), torch.tensor([1.0, 1.0, 2.0]))
+    assert value == 9 / 4 and 1 <= low < 9 / 4 < high <= 3  # the clips' own: 1, 2, 3
+
+
+def test_tables_of_single_jobs_become_one_and_their_curves_another(tmp_path):
+    record = load("record")
+    for k, name in enumerate(("mine_a", "mine_a_curve", "mine_b", "mine_b_curve", "other_c")):
+        record.Table(tmp_path / f"{name}.csv").put(dict(arm=name[5], seed=0), [dict(value=k)])
+    a = record.argparse.Namespace(join=str(tmp_path), out=tmp_path / "mine.csv")
+    record.join_parts(a, "mine", ("arm", "seed"))
+    found = [[r["value"] for r in rows(tmp_path / f"mine{end}.csv")] for end in ("", "_curve")]
+    assert found == [["0", "2"], ["1", "3"]]
+
+
+def test_weights_are_kept_of_seed_0_where_a_folder_is_named(tmp_path):
+    record, a = load("record"), lambda where: load("record").argparse.Namespace(weights=str(where))
+    record.keep_weights(a(tmp_path), dict(seed=1), Coin(), "coin")
+    record.keep_weights(a(""), dict(seed=0), Coin(), "coin")
+    assert not list(tmp_path.iterdir())
+    record.keep_weights(a(tmp_path), dict(seed=0), Coin(), "coin")
+    assert [p.name for p in tmp_path.iterdir()] == ["coin.safetensors"]
+
+
+# ---------------------------------------------------------------- how their tables are read
+
+# Student's t of one and of two degrees of freedom, from its distribution function: P(|T| < t) = 0.95
+ONE, TWO = math.tan(0.475 * math.pi), 0.95 * (2 / (1 - 0.95**2)) ** 0.5
+
+
+def of_trainings(seeds, values, half):
+    "Rows of these trainings; the interval over test clips is ± `half` of the value."
+    ends = lambda v: dict(value=str(v), low=str(v * (1 - half)), high=str(v * (1 + half)))
+    return [dict(seed=k, **ends(v)) for k, v in zip(seeds, values)]
+
+
+def test_half_an_interval_over_trainings():
+    "1, 2, 6: mean 3, variance (4 + 1 + 9) / 2 = 7. 1, 3: variance 2. One value: none."
+    half = load("reading").over_trainings
+    assert half(torch.tensor([1.0, 2.0, 6.0])) == pytest.approx(TWO * (7 / 3) ** 0.5)
+    assert half(torch.tensor([1.0, 3.0])) == pytest.approx(ONE)
+    assert half(torch.tensor([5.0])) == 0
+
+
+def test_half_an_interval_over_clips_is_a_share_of_the_value():
+    of = load("reading").over_clips
+    assert of(of_trainings("01", (2.0, 8.0), 0.1)) == pytest.approx(0.1)
+    assert of([dict(value="4", low="3", high="5"), dict(value="1", low="0", high="2")]) == 0.625
+
+
+def test_a_factor_is_over_the_trainings_that_both_have():
+    "2 / 1 and 8 / 1: the logarithms' mean is that of 4, half their interval ONE log 2; clips add in squares."
+    read = load("reading")
+    top, bottom = of_trainings("014", (2, 8, 99), 0.1), of_trainings("105", (1, 1, 99), 0.2)
+    log = ONE * math.log(2)
+    expected = lambda h: pytest.approx([4, 4 * math.exp(-h), 4 * math.exp(h)], rel=1e-5)
+    assert read.factor(top, bottom, clips=False) == expected(log)
+    assert read.factor(top, bottom) == expected(math.hypot(log, 0.1, 0.2))
+    rival = read.against(top[:2], dict(seed="7", value="16"))
+    assert read.factor(rival, top, clips=False)[0] == pytest.approx(4)  # 16 / 2 and 16 / 8
+    assert [r["seed"] for r in rival] == ["0", "1"]
+
+
+def test_a_factor_in_words():
+    words = load("reading").words
+    assert words((4, 1.999, 8), 2) == "4.00 (2.00 to 8.00)"
+    assert words((40, 19.99, 80), 0) == "40 (20 to 80)"
+
+
+def test_rows_are_picked_by_columns_and_come_by_seed():
+    read = load("reading")
+    found = [dict(arm=arm, seed=k, value=v) for arm, k, v in ("a15", "b06", "a07")]
+    assert read.numbers(read.pick(found, arm="a")).tolist() == [7, 5]
+    assert read.pick(found, arm="a", seed="1") == [found[0]] and read.pick(found, arm="c") == []
+    assert read.table("score_exact") == rows(STUDIES / "score_exact.csv")
+
+
+# ---------------------------------------------------------------- what some measure
 
 
 def test_the_range_of_the_losses_over_the_seeds():

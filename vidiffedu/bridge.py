@@ -40,7 +40,7 @@ def next_frames(clip, k):
 
 # %% ../nbs/11_bridge.ipynb #b34e2851
 #| code-fold: true
-#| code-summary: "NextFrame: the loss, what it was trained on, and the forecast"
+#| code-summary: "NextFrame trains on every frame that has k before it, refuses a past unlike its training's, and forecasts frame by frame"
 class NextFrame(Method):
     "Conditional diffusion of the next frame, on any path; longer futures frame by frame."
 
@@ -168,7 +168,9 @@ class CVP(NextFrame):
             want = "a bridge: x at t = 0, y at t = 1, no noise at either (NextFrame: any path)"
             raise ValueError(f"path: got {got}, expected {want}")
 
-
+# %% ../nbs/11_bridge.ipynb #brmoved1
+#| code-fold: true
+#| code-summary: "Four names that moved say where they are now"
 __getattr__ = moved(
     __name__,
     ScaledInput="denoise",

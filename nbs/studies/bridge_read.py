@@ -2,15 +2,12 @@
 
 A recipe is (arm, sampler, budget, top); top None: the lowest start in the table, inside the training if there is one there."""
 
-import csv
 import math
-from pathlib import Path
 
+import reading
 import torch
 
-from vidiffedu.intervals import student
-
-STUDY = list(csv.DictReader(open(Path(__file__).with_name("bridge_steps.csv"))))
+STUDY = reading.table("bridge_steps")
 INPUTS = {"estimate": "plain input", "estimate_scaled": "scaled input", "noise": "predicts noise"}
 SAMPLERS = {"even_t": "even in t", "ancestral": "ancestral", "heun": "Heun"}
 BRIDGES = {"cvp": "k = 1/√2", "wide": "k = √2"}
@@ -25,7 +22,7 @@ def measured(world, recipe, metric="nearest"):
     "{seed: (mean over its test clips, standard error)}, and whether the start is outside training."
     arm, sampler, budget, top = recipe
     want = dict(world=world, arm=arm, sampler=sampler, budget=str(budget), metric=metric)
-    rows = [r for r in STUDY if all(r[key] == v for key, v in want.items())]
+    rows = [r for r in STUDY if want.items() <= r.items()]
     best = min((float(r["top"] or 0) for r in rows), default=None) if top is None else top
     rows = [r for r in rows if float(r["top"] or 0) == best]
     error = lambda r: (float(r["high"]) - float(r["low"])) / 3.92
@@ -36,10 +33,8 @@ def measured(world, recipe, metric="nearest"):
 def interval(values, errors):
     "Mean and half the 95% interval: Student's over three or more trainings, or over clips if wider."
     values, errors, n = torch.tensor(values), torch.tensor(errors), len(values)
-    spread = 1.96 * float(errors.square().mean().sqrt())
-    if n > 2:
-        spread = max(spread, student(n) * float(values.std()))
-    return float(values.mean()), spread / n**0.5
+    clips = 1.96 * float(errors.square().mean().sqrt()) / n**0.5
+    return float(values.mean()), max(clips, reading.over_trainings(values) if n > 2 else 0.0)
 
 
 def trainings(n):
@@ -53,8 +48,7 @@ def factor(world, before, after, seeds=None):
     if not pairs:
         return None
     logs = [math.log(v / w) for v, _, w, _ in pairs]
-    mean, half = interval(logs, [math.hypot(d / v, e / w) for v, d, w, e in pairs])
-    found = [math.exp(v) for v in (mean, mean - half, mean + half)]
+    found = reading.from_logs(*interval(logs, [math.hypot(d / v, e / w) for v, d, w, e in pairs]))
     mean, low, high = (f"{v:.2f}" if v < 10 else f"{v:.0f}" for v in found)
     outside = "*" * (far_a or far_b)
     return *found, f"{mean} ({low} to {high}){trainings(len(pairs))}{outside}"
@@ -134,8 +128,8 @@ PLAIN, SCALED = even("cvp_estimate"), even("cvp_estimate_scaled")
 WIDE, WIDES = even("wide_estimate"), even("wide_estimate_scaled")
 VP, VPS, NOISE, VP_NOISE = map(even, ("vp_estimate", "vp_estimate_scaled", "cvp_noise", "vp_noise"))
 MAIN = [  # place, change, before, after
-    ("1 noise", "k = √2 for k = 1/√2, plain input", PLAIN, WIDE),
-    ("1 noise", "the same, scaled input", SCALED, WIDES),
+    ("1, 4, 5", "k = √2 for k = 1/√2, plain input", PLAIN, WIDE),
+    ("1, 4, 5", "the same, scaled input", SCALED, WIDES),
     ("1 noise", "VP's levels, scaled input", SCALED, even("cvp_matched")),
     ("2 input", "scaled, bridge k = 1/√2", PLAIN, SCALED),
     ("2 input", "scaled, VP", VP, VPS),
@@ -169,12 +163,18 @@ MORE = [
 ]  # fmt: skip
 
 
+def arrow(found):
+    "Whether an interval leaves out 1: above, below."
+    return "" if not found else "↑" * (found[1] > 1) + "↓" * (found[2] < 1)
+
+
 def compare(changes):
-    "Print the factor of each change on both worlds."
+    "Print the factor of each change on both worlds; an arrow where its interval leaves out 1."
     print(f"{'place':11s}{'change':39s}{'fork':24s}sprites")
     for place, change, before, after in changes:
-        factors = [text_of(factor(world, before, after)) for world in WORLDS]
-        print(f"{place:11s}{change:39s}{factors[0]:24s}{factors[1]}")
+        both = [factor(world, before, after) for world in WORLDS]
+        leaf, sprites = (text_of(found) + arrow(found) for found in both)
+        print(f"{place:11s}{change:39s}{leaf:24s}{sprites}")
 
 
 # ---------------------------------------------------------------- how often, and CRPS
@@ -214,11 +214,10 @@ def curves(ax, world, what, sampler="even_t"):
             seeds, _ = measured(world, recipe(f"{arm}_{what}", sampler, n))
             if seeds:
                 pairs = [(math.log(v), error / v) for v, error in seeds.values()]
-                found[n] = interval(*zip(*pairs))
+                found[n] = reading.from_logs(*interval(*zip(*pairs)))
         at = [n * 1.06 ** (i - 1) for n in found]  # side by side
-        ends = [(math.exp(m - half), math.exp(m), math.exp(m + half)) for m, half in found.values()]
         if found:
-            low, mean, high = zip(*ends)
+            mean, low, high = zip(*found.values())
             ax.loglog(at, mean, "os^"[i] + "-", color=f"C{i}", ms=5, label=label)
             ax.vlines(at, low, high, color=f"C{i}", lw=1.5)
     ax.set(title=f"{WORLDS[world]}, {INPUTS[what]}", xlabel="network evaluations a frame")

@@ -24,7 +24,6 @@ Rows of 2026-11-20 (commits a7dffde, 0aaaf7d) are from an earlier form of this s
 with 4 samples. `--join` puts newer jobs in their place."""
 
 import math
-from pathlib import Path
 
 import record
 import torch
@@ -278,11 +277,9 @@ def settings(argv):
 
 
 def join(a, *tables):
-    "Rows of all tables in the folder `a.join`, put into those that are there; what is missing is said."
-    parts = sorted(Path(a.join).glob("bridge_steps_*.csv"))
+    "`join_parts`; jobs that the tables lack are said."
+    record.join_parts(a, "bridge_steps", ("seed", "world", "arm"))
     for path in (table.path for table in tables):
-        alike = [p for p in parts if p.stem.endswith("_curve") == path.stem.endswith("_curve")]
-        record.join(path, alike, ("seed", "world", "arm"))
         for job in plan(a):
             if not record.Table(path).of(job):
                 print(f"{path.name} lacks {' '.join(map(str, job.values()))}")

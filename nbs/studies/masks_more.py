@@ -12,7 +12,6 @@ bounces off the walls, K = 5; from 5 true frames 40 new ones by windows of 8 tha
 Rows: arm, seed, task, metric, value with 95% interval over test clips."""
 
 import functools
-import pathlib
 
 import record
 import torch
@@ -186,15 +185,10 @@ def settings(argv):
     )
 
 
-def join(folder):
-    parts = sorted(p for p in folder.glob("masks_more_*.csv") if "curve" not in p.name)
-    record.join(record.HERE / "masks_more.csv", parts, ("arm", "seed"))
-
-
 def main(argv=None):
     a = settings(argv)
     if a.join:
-        return join(pathlib.Path(a.join))
+        return record.join_parts(a, "masks_more", ("arm", "seed"))
     table = record.Table(a.out)
     for job in record.todo(record.jobs(seed=a.seeds, arm=a.arms), table):
         how = dict(steps=a.steps, batch_size=a.batch_size, lr=a.lr, ema=0.995)

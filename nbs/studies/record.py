@@ -22,7 +22,8 @@ import time
 
 import torch
 
-from vidiffedu.intervals import mean_interval
+from vidiffedu.core import seeded
+from vidiffedu.intervals import bootstrap_interval, mean_interval
 from vidiffedu.safety import write_atomically
 from vidiffedu.train import fit, save_weights
 
@@ -156,6 +157,14 @@ def join(out, files, by):
             table.put(dict(zip(by, job)), rows)
 
 
+def join_parts(a, name, by):
+    "Tables of single jobs, NAME_*.csv and NAME_*_curve.csv in the folder `a.join`, into the study's own."
+    files = sorted(pathlib.Path(a.join).glob(f"{name}_*.csv"))
+    curves = [p for p in files if p.stem.endswith("_curve")]
+    join(a.out, [p for p in files if p not in curves], by)
+    join(beside(a.out, "_curve.csv"), curves, by)
+
+
 def _is_of(row, job):
     return all(row.get(k, "") == as_text(v) for k, v in job.items())
 
@@ -229,6 +238,20 @@ def for_lessons(a, model, name):
     "Save the weights that a lesson loads; only from the study itself."
     if a.full:
         save_weights(model, CHECKPOINTS / f"{name}.safetensors", dtype=torch.float16)
+
+
+def keep_weights(a, job, model, name):
+    "Of seed 0, in the folder `a.weights`, if one was asked for."
+    if a.weights and job["seed"] == 0:
+        file = pathlib.Path(a.weights) / f"{name}.safetensors"
+        save_weights(model, file, dtype=torch.float16)
+
+
+def ratio(top, bottom):
+    "Sum of top (n,) over sum of bottom (n,), one a clip, with its 95% bootstrap interval over clips."
+    of = lambda v: float(v[:, 0].sum() / v[:, 1].sum())
+    pairs = torch.stack([top, bottom], 1)
+    return bootstrap_interval(pairs, of, draws=500, generator=seeded(0))
 
 
 def interval(values):

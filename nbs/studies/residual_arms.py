@@ -1,6 +1,6 @@
 """residual: RVD beside rivals with as many weights, as much time and as fair a scale, in two small worlds.
 
-    python nbs/studies/residual_arms.py --worlds leaf --arms rvd --seeds 0 --out parts/leaf_rvd_0.csv     one job, about 2 minutes
+    python nbs/studies/residual_arms.py --worlds leaf --arms rvd --seeds 0 --out parts/residual_arms_leaf_rvd_0.csv     one job, about 2 minutes
     python nbs/studies/residual_arms.py --join parts           the tables of single jobs, made into one
     python nbs/studies/residual_arms.py --quick                a few seconds, to see that it runs
 Writes residual_arms.csv beside this file (or --out), one row a world, arm, seed, metric and frame (`all`: over the frames), with the 95% interval over
@@ -40,7 +40,6 @@ from vidiffedu.paths import Cosine
 from vidiffedu.recurrent import Forecaster, ResidualUNet
 from vidiffedu.residual import RVD, persistence, residual_scale
 from vidiffedu.times import even_noise
-from vidiffedu.train import save_weights
 from vidiffedu.vortex import vortex_clips
 
 PATH = Cosine()
@@ -258,9 +257,7 @@ def train(a, job, few, clips, how):
     run = record.train(lambda: make(few), clips, job["seed"], **how)
     a.curves.put(job, record.curve(run.losses, 20), record.provenance())
     weights, scale = trained_weights(make(few)), float(run.ema.scale)
-    if a.weights and job["seed"] == 0:
-        name = f"residual_{job['world']}_{job['arm']}.safetensors"
-        save_weights(run.ema, pathlib.Path(a.weights) / name, dtype=torch.float16)
+    record.keep_weights(a, job, run.ema, f"residual_{job['world']}_{job['arm']}")
     return run, dict(scale=scale, weights=weights, **record.facts(run))
 
 
@@ -291,15 +288,6 @@ def settings(argv):
     )
 
 
-def join(a):
-    "Tables of single jobs, in the folder `join`, into the study's own."
-    files = sorted(pathlib.Path(a.join).glob("residual_arms_*.csv"))
-    curves = [p for p in files if p.stem.endswith("_curve")]
-    by = ("world", "arm", "seed")
-    record.join(a.out, [p for p in files if p not in curves], by)
-    record.join(record.beside(a.out, "_curve.csv"), curves, by)
-
-
 def jobs_of(a):
     "Every world, arm and seed; the arms without a network once."
     once = [(w, arm) for w in a.worlds for arm in ONCE[w] if arm in a.arms]
@@ -311,7 +299,7 @@ def jobs_of(a):
 def main(argv=None):
     a = settings(argv)
     if a.join:
-        return join(a)
+        return record.join_parts(a, "residual_arms", ("world", "arm", "seed"))
     table, a.curves = (record.Table(p) for p in (a.out, record.beside(a.out, "_curve.csv")))
     for job in record.todo(jobs_of(a), table):
         found, facts = dict(leaf=leaf, street=street)[job["world"]](a, job)

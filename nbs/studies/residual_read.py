@@ -2,15 +2,11 @@
 
 `world` None: residual_scale, the flow at 32 x 64 pixels; "street": the flow at 16 x 32; "leaf": the fork. Both are residual_arms."""
 
-import csv
-from pathlib import Path
-
-import torch
+import reading
 
 from vidiffedu.intervals import mean_interval, student
 
-HERE = Path(__file__).parent
-SCALE, ARMS = (list(csv.DictReader(open(HERE / f"residual_{n}.csv"))) for n in ("scale", "arms"))
+SCALE, ARMS = map(reading.table, ("residual_scale", "residual_arms"))
 
 
 def usual(metric, world):
@@ -22,21 +18,19 @@ def rows(arm, metric="crps", frame=None, world=None):
     "{seed: row}"
     want = dict(arm=arm, metric=metric, frame=str(frame or usual(metric, world)))
     want |= dict(world=world) if world else {}
-    found = [r for r in (ARMS if world else SCALE) if all(r[k] == v for k, v in want.items())]
-    return {r["seed"]: r for r in sorted(found, key=lambda r: r["seed"])}
+    return {r["seed"]: r for r in reading.pick(ARMS if world else SCALE, **want)}
 
 
 def values(arm, metric="crps", frame=None, world=None, unit=1):
     "One number a training."
-    found = rows(arm, metric, frame, world).values()
-    return unit * torch.tensor([float(r["value"]) for r in found])
+    return unit * reading.numbers(rows(arm, metric, frame, world).values())
 
 
 def over(found, digits, unit=1):
     """Mean ± Student's interval over the trainings of rows {seed: row}; of two trainings, both.
 
     Of one training or none: ± over the test windows of residual_arms."""
-    each = unit * torch.tensor([float(r["value"]) for r in found.values()])
+    each = unit * reading.numbers(found.values())
     if len(each) > 2:
         middle, low, high = mean_interval(each, z=student(len(each)))
         return f"{middle:.{digits}f} ± {(high - low) / 2:.{digits}f}"
@@ -49,15 +43,11 @@ def over(found, digits, unit=1):
 
 def times(a, b, metric="crps", frame=None, world=None):
     "Geometric mean of arm a over arm b, over the (three) trainings that both have; else nothing."
-    both = [rows(arm, metric, frame, world) for arm in (a, b)]
-    seeds = sorted(both[0].keys() & both[1].keys())
-    if len(seeds) < 3:
+    a, b = (rows(arm, metric, frame, world) for arm in (a, b))
+    if len(a.keys() & b.keys()) < 3:
         return ""
-    pairs = torch.tensor([[float(of[seed]["value"]) for of in both] for seed in seeds])
-    logs = (pairs[:, 0] / pairs[:, 1]).log()
-    middle, low, high = (v.exp() for v in mean_interval(logs, z=student(len(logs))))
-    digits = 1 if middle > 10 else 2
-    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    found = reading.factor(a.values(), b.values(), clips=False)
+    return reading.words(found, 2 - (found[0] > 10))
 
 
 def show_scale(arms):

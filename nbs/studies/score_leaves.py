@@ -21,7 +21,6 @@ import torch
 
 from vidiffedu.core import seeded
 from vidiffedu.data import draw_leaves, moving_leaves, scatter_leaves
-from vidiffedu.intervals import bootstrap_interval
 from vidiffedu.nets import BlindUNet
 from vidiffedu.sample import evaluating
 from vidiffedu.score import BlindDenoiser
@@ -77,9 +76,7 @@ def contrast(x, here):
 
 def sharpness(x, came, here):
     "`contrast` of x over that of what came, with its interval over clips. Right law: 1. Blur: less; noise: more."
-    pairs = torch.stack([contrast(x, here), contrast(came, here)], 1)
-    ratio = lambda v: float(v[:, 0].sum() / v[:, 1].sum())
-    return bootstrap_interval(pairs, ratio, draws=500, generator=seeded(0))
+    return record.ratio(contrast(x, here), contrast(came, here))
 
 
 def measure(model, n, sigma_end, seed=1000):
@@ -98,9 +95,7 @@ def measure(model, n, sigma_end, seed=1000):
     sharp = dict(sharp=slope(draws) / slope(x), sharp_look=slope(look) / slope(x))
     for kind, here in kinds.items():
         mean_of = lambda v: float(v[here].mean())
-        sums = torch.stack([(v * here).sum((1, 2, 3, 4)) for v in (apart, error)], 1)
-        ratio = lambda v: float(v[:, 0].sum() / v[:, 1].sum())
-        value, lo, hi = bootstrap_interval(sums, ratio, draws=500, generator=seeded(0))
+        value, lo, hi = record.ratio(*((v * here).sum((1, 2, 3, 4)) for v in (apart, error)))
         edges = dict(zip(("edges", "edges_low", "edges_high"), sharpness(draws[0], x, here)))
         edges["edges_look"] = sharpness(look, x, here)[0]
         yield dict(

@@ -29,7 +29,7 @@ import score_jobs
 import torch
 
 from vidiffedu.core import seeded
-from vidiffedu.intervals import bootstrap_interval, mean_interval
+from vidiffedu.intervals import mean_interval
 from vidiffedu.nets import BlindUNet
 from vidiffedu.sample import evaluating, normal_like
 from vidiffedu.score import BlindDenoiser, adaptive_filter
@@ -189,9 +189,7 @@ def draw_rows(model, clips, out, n, sigma_end, samples=8, seed=1000):
     apart = (draws[:, None] - draws).square().sum((0, 1)) / (samples * (samples - 1))
     error, still = (draws - x).square().mean(0), (past[:, 1:] - x).square()
     for kind, here in dict(all=new | True, revealed=new).items():
-        sums = torch.stack([(v * here).sum((1, 2, 3, 4)) for v in (apart, error)], 1)
-        ratio = lambda v: float(v[:, 0].sum() / v[:, 1].sum())
-        value, low, high = bootstrap_interval(sums, ratio, draws=500, generator=seeded(0))
+        value, low, high = record.ratio(*((v * here).sum((1, 2, 3, 4)) for v in (apart, error)))
         means = dict(error=error, still=still, look=(look - x).square())
         means["mean"] = (draws.mean(0) - x).square()
         means = {k: float(v[here].mean()) for k, v in means.items()}

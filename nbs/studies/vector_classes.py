@@ -2,7 +2,7 @@
 plain frames in front of the clip, one of them white, or none (10 % of training clips): the network learns both laws.
 
     python nbs/studies/vector_classes.py             3 seeds: about 9 minutes on one core
-    python nbs/studies/vector_classes.py --seeds 0 --out parts/classes_0.csv      one job
+    python nbs/studies/vector_classes.py --seeds 0 --out parts/vector_classes_0.csv      one job
     python nbs/studies/vector_classes.py --join parts      the tables of single jobs, made into one
     python nbs/studies/vector_classes.py --quick     a few seconds, to see that it runs
 Writes vector_classes.csv beside this file (or --out), one row a seed, guidance and metric, with 95% intervals (low, high). The estimate is
@@ -147,13 +147,13 @@ def settings(argv):
 def main(argv=None):
     a = settings(argv)
     if a.join:
-        return vt.join(a, "vector_classes")
+        return record.join_parts(a, "vector_classes", ("arm", "seed"))
     table, curves = record.Table(a.out), record.Table(record.beside(a.out, "_curve.csv"))
     for job in record.todo(record.jobs(arm=["p0.2"], seed=a.seeds), table):
         how = dict(steps=a.steps, batch_size=a.batch_size, lr=a.lr, ema=0.995)
         run = record.train(model_of, labelled, job["seed"], **how)
         curves.put(job, record.curve(run.losses, 50), record.provenance())
-        vt.keep_weights(a, job, run.ema, "vector_classes")
+        record.keep_weights(a, job, run.ema, "vector_classes")
         table.put(job, list(measure(a, run.ema)), record.facts(run))
         record.tell(table.of(job), *SHOWN)
 

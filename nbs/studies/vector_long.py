@@ -136,13 +136,13 @@ def settings(argv):
 def main(argv=None):
     a = settings(argv)
     if a.join:
-        return vt.join(a, "vector_long")
+        return record.join_parts(a, "vector_long", ("arm", "seed"))
     table, curves = record.Table(a.out), record.Table(record.beside(a.out, "_curve.csv"))
     for job in record.todo(record.jobs(arm=a.arms, seed=a.seeds), table):
         make, how = functools.partial(model_of, job["arm"]), training(a, job["arm"])
         run = record.train(make, disks, job["seed"], **how)
         curves.put(job, record.curve(run.losses, 50), record.provenance())
-        vt.keep_weights(a, job, run.ema, f"vector_long_{job['arm']}")
+        record.keep_weights(a, job, run.ema, f"vector_long_{job['arm']}")
         table.put(job, list(measure(a, run.ema)), record.facts(run))
         record.tell(table.of(job), *SHOWN)
 

@@ -2,12 +2,11 @@
 
 Intervals are 95%, over trainings (Student's) and over test clips, added in squares (`interval_of` of vector_times)."""
 
-import csv
-from pathlib import Path
+import reading
+from reading import against
+from vector_times import told
 
-from vector_times import factor_told, told
-
-TIMES = list(csv.DictReader(open(Path(__file__).with_name("vector_times.csv"))))
+TIMES = reading.table("vector_times")
 TASKS = {
     "predict": "predict 3 from 2",
     "infill": "fill between the ends",
@@ -26,8 +25,7 @@ LOOPS = {
 
 def pick(**want):
     "Rows with these columns, one for each training."
-    found = [r for r in TIMES if all(r[k] == v for k, v in want.items())]
-    return sorted(found, key=lambda r: r["seed"])
+    return reading.pick(TIMES, **want)
 
 
 def rival(task, *names):
@@ -37,15 +35,10 @@ def rival(task, *names):
     return min(found, key=lambda r: float(r["value"]))
 
 
-def against(mine, row):
-    "One rival's row, as if each training had met it."
-    return [dict(row, seed=r["seed"]) for r in mine]
-
-
 def factor(top, bottom):
     "top / bottom in words, with one decimal from 10 on, else two."
-    text = factor_told(top, bottom, 1)
-    return text if float(text.split()[0]) >= 10 else factor_told(top, bottom, 2)
+    found = reading.factor(top, bottom)
+    return reading.words(found, 2 - (round(found[0], 1) >= 10))
 
 
 def loops_table():

@@ -3,7 +3,7 @@ clip gets independent times (p of PTSS), in what the network predicts (the estim
 (`steady`: constant at 1e-3; the others warm up to 4e-3 and end with a cosine).
 
     python nbs/studies/vector_times.py            all arms, 3 seeds: about 70 minutes on one core
-    python nbs/studies/vector_times.py --arms x1 --seeds 0 --out parts/x1_0.csv      one job
+    python nbs/studies/vector_times.py --arms x1 --seeds 0 --out parts/vector_times_x1_0.csv      one job
     python nbs/studies/vector_times.py --join parts      the tables of single jobs, made into one (and, of the arm x0, the rows of
                                                   `scalar` in whole_clips.csv)
     python nbs/studies/vector_times.py --quick    a few seconds, to see that it runs
@@ -16,20 +16,18 @@ code (50 DDIM steps) and `held_ddim` the same steps with the frames held. `known
 The arm `none` has the rivals without a network, and twenty sets of true clips (`true0` ...) in the place of generated ones."""
 
 import functools
-import math
-import pathlib
 
+import reading
 import record
 import torch
 import whole_clips as wc
 
 from vidiffedu.core import seeded
 from vidiffedu.denoise import FromNoise, FromV, noise_weight, v_weight
-from vidiffedu.intervals import bootstrap_interval, student
+from vidiffedu.intervals import bootstrap_interval
 from vidiffedu.nets import JoinedUNet
 from vidiffedu.sample import ddim_step, ddpm_step
 from vidiffedu.times import grid
-from vidiffedu.train import save_weights
 from vidiffedu.vector import FVDM, centre_of_light, guesses, nearest_leaf, straight
 
 PATH = wc.PATH
@@ -172,10 +170,9 @@ def interval_of(rows):
     """Of rows of one measure, one row a training: the mean, and half its 95% interval.
 
     Over trainings (Student's) and over test clips (low, high), added in squares; the clips are the same for all trainings."""
-    values, n = torch.tensor([float(r["value"]) for r in rows]), len(rows)
-    clips = sum(float(r["high"]) - float(r["low"]) for r in rows if r["low"]) / 2 / n
-    seeds = student(n) * float(values.std()) / n**0.5 if n > 1 else 0.0
-    return float(values.mean()), (seeds**2 + clips**2) ** 0.5
+    values = reading.numbers(rows)
+    clips = sum(float(r["high"]) - float(r["low"]) for r in rows if r["low"]) / 2 / len(rows)
+    return float(values.mean()), (reading.over_trainings(values) ** 2 + clips**2) ** 0.5
 
 
 def told(rows, digits=4):
@@ -185,19 +182,8 @@ def told(rows, digits=4):
 
 
 def factor_told(top, bottom, digits=1):
-    """Geometric mean of top / bottom over the seeds that both have, with its 95% interval.
-
-    Over trainings (Student's) and over test clips, those of both sides, added in squares."""
-    below = {r["seed"]: r for r in bottom}
-    pairs = [(r, below[r["seed"]]) for r in top if r["seed"] in below]
-    logs = torch.tensor([math.log(float(a["value"]) / float(b["value"])) for a, b in pairs])
-    width = lambda r: (float(r["high"]) - float(r["low"])) / 2 / float(r["value"])
-    half = [sum(map(width, side)) / len(pairs) for side in zip(*pairs)]
-    if len(pairs) > 1:
-        half.append(student(len(pairs)) * float(logs.std()) / len(pairs) ** 0.5)
-    ends = (math.exp(float(logs.mean()) + v) for v in (0, -math.hypot(*half), math.hypot(*half)))
-    mean, low, high = (f"{v:.{digits}f}" for v in ends)
-    return f"{mean} ({low} to {high})"
+    "`factor` of reading.py in words."
+    return reading.words(reading.factor(top, bottom), digits)
 
 
 def trainings(rows):
@@ -249,23 +235,6 @@ def constant(step, steps, warmup):
     return 1.0
 
 
-def keep_weights(a, job, model, name):
-    "Of seed 0, in the folder that was asked for."
-    if a.weights and job["seed"] == 0:
-        save_weights(model, pathlib.Path(a.weights) / f"{name}.safetensors", dtype=torch.float16)
-
-
-def join(a, name="vector_times"):
-    "Tables of single jobs (NAME.csv, NAME_curve.csv in the folder `join`) into the study's own."
-    files = sorted(pathlib.Path(a.join).glob(f"{name}*.csv"))
-    curves = [p for p in files if p.stem.endswith("_curve")]
-    by = ("arm", "seed")
-    record.join(a.out, [p for p in files if p not in curves], by)
-    record.join(record.beside(a.out, "_curve.csv"), curves, by)
-    if name == "vector_times":
-        to_whole_clips(record.Table(a.out))
-
-
 def to_whole_clips(table, path=record.HERE / "whole_clips.csv"):
     "The arm x0 is the arm `scalar` of whole_clips.py: its completions, in the columns of that table."
     whole = record.Table(path)
@@ -282,7 +251,8 @@ def to_whole_clips(table, path=record.HERE / "whole_clips.csv"):
 def main(argv=None):
     a = settings(argv)
     if a.join:
-        return join(a)
+        record.join_parts(a, "vector_times", ("arm", "seed"))
+        return to_whole_clips(record.Table(a.out))
     table, curves = record.Table(a.out), record.Table(record.beside(a.out, "_curve.csv"))
     jobs = record.jobs(arm=[arm for arm in a.arms if arm in ARMS], seed=a.seeds)
     jobs = [dict(arm="none", seed=0)] * ("none" in a.arms) + jobs
@@ -290,7 +260,7 @@ def main(argv=None):
         run = None if job["arm"] == "none" else train(a, job)
         if run is not None:
             curves.put(job, record.curve(run.losses, 50), record.provenance())
-            keep_weights(a, job, run.ema, f"vector_times_{job['arm']}")
+            record.keep_weights(a, job, run.ema, f"vector_times_{job['arm']}")
         found = list(rivals(a.n)) if run is None else measure(a, job, run.ema)
         table.put(job, found, record.facts(run))
         record.tell(table.of(job), *SHOWN)
