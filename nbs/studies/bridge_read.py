@@ -128,22 +128,21 @@ PLAIN, SCALED = even("cvp_estimate"), even("cvp_estimate_scaled")
 WIDE, WIDES = even("wide_estimate"), even("wide_estimate_scaled")
 VP, VPS, NOISE, VP_NOISE = map(even, ("vp_estimate", "vp_estimate_scaled", "cvp_noise", "vp_noise"))
 MAIN = [  # place, change, before, after
-    ("1, 4, 5", "k = √2 for k = 1/√2, plain input", PLAIN, WIDE),
-    ("1, 4, 5", "the same, scaled input", SCALED, WIDES),
     ("1 noise", "VP's levels, scaled input", SCALED, even("cvp_matched")),
     ("2 input", "scaled, bridge k = 1/√2", PLAIN, SCALED),
-    ("2 input", "scaled, VP", VP, VPS),
     ("3 predicts", "frame for noise, bridge k = 1/√2", NOISE, PLAIN),
     ("3 predicts", "the same, VP", VP_NOISE, VP),
     ("4 and 5", "our grid and start, frame, k = √2", WIDE, inside("wide_estimate")),
-    ("4 and 5", "the same from σ = 10, noise, k = 1/√2", NOISE, inside("cvp_noise", top=10.0)),
-    ("none", "VP for bridge at VP's levels, scaled", even("cvp_matched"), VPS),
+    ("4 and 5", "VP's, from the bridge's, scaled", even("cvp_matched"), VPS),
     ("recipe", "bridge, frame, 25 for VP, noise, 100", even("vp_noise", 100), PLAIN),
     ("recipe", "VP, frame, 100 for bridge, noise, 25", NOISE, even("vp_estimate", 100)),
 ]
 MORE = [
+    ("1, 4, 5", "k = √2 for k = 1/√2, plain input", PLAIN, WIDE),
+    ("1, 4, 5", "the same, scaled input", SCALED, WIDES),
     ("1 noise", "g of a Brownian bridge, scaled input", SCALED, even("brownian_scaled")),
     ("1 noise", "g a parabola, scaled input", SCALED, even("parabola_scaled")),
+    ("2 input", "scaled, VP", VP, VPS),
     ("2 input", "scaled, bridge k = √2", WIDE, WIDES),
     ("3 predicts", "frame for noise, bridge k = √2", even("wide_noise"), WIDE),
     ("4 steps", "Heun for ancestral, bridge k = √2", inside("wide_estimate"), recipe("wide_estimate")),
@@ -153,6 +152,7 @@ MORE = [
     ("4 and 5", "our grid and start, frame, k = 1/√2", PLAIN, inside("cvp_estimate")),
     ("4 and 5", "the same, VP", VP, inside("vp_estimate")),
     ("4 and 5", "the same, noise, k = 1/√2", NOISE, inside("cvp_noise")),
+    ("4 and 5", "the same from σ = 10", NOISE, inside("cvp_noise", top=10.0)),
     ("5 start", "inside for 10, k = √2, Heun", recipe("wide_estimate", top=10.0), recipe("wide_estimate")),
     ("5 start", "the same, scaled input", recipe("wide_estimate_scaled", top=10.0), recipe("wide_estimate_scaled")),
     ("none", "100 for 25, VP", VP, even("vp_estimate", 100)),
