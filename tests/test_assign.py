@@ -525,6 +525,32 @@ def test_compare_names_the_fault():
     assert said(torch.tensor([3.0]), 3.0) == "shape"
 
 
+@pytest.mark.parametrize("expected", [2.0, torch.tensor([1.0, -1e3])])
+def test_compare_bears_rounding_and_nothing_more(expected):
+    for off, fine in ((5e-5, True), (1e-3, False)):
+        error = marking.fails(marking.compare, expected * (1 + off), expected, "x")
+        assert (error is None) == fine, off
+
+
+def test_a_name_has_one_number_however_it_is_written():
+    import zlib
+
+    want = zlib.crc32(b"ada lovelace") % 1000
+    for name in ("ada lovelace", "Ada Lovelace", "  ADA\tlovelace\n"):
+        assert marking.number_of(name) == want
+    numbers = {marking.number_of(f"student {k}", 7) for k in range(200)}
+    assert numbers == set(range(7))
+
+
+def test_an_answer_that_was_not_written_gets_nothing():
+    "The words that were handed out, or none; others wait for a reader."
+    asks = [c for c in copies.student_copy(source(), "score")["cells"] if copies.kind(c) == "ask"]
+    assert asks[0]["source"] == copies.ANSWER
+    for text, want in ((copies.ANSWER, 0), (f"\n{copies.ANSWER} ", 0), ("", 0), ("Because.", None)):
+        found = marking.mark_code(dict(cells=[asks[0] | dict(source=text)]), source())
+        assert [v.points for v in found.values()] == [want], text
+
+
 def test_markers_come_in_pairs():
     for text in ("# BEGIN SOLUTION\nx = 1", "x = 1\n# END SOLUTION", "# BEGIN STUB\n# END STUB"):
         with pytest.raises(ValueError, match="expected a pair"):

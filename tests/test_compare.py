@@ -66,6 +66,13 @@ def test_a_ghost_of_unlike_changes_has_the_correlation_of_the_formula():
     assert found == pytest.approx(max(0.0, want), abs=0.02)
 
 
+def test_motion_is_measured_by_that_of_the_known_frames():
+    "One pixel on a still ground moves by .4 and then by .1: a quarter, so half of frozen."
+    clip = torch.zeros(1, 5, 1, 8, 8)
+    clip[0, :, 0, 3, 3] = torch.tensor([0.0, 0.4, 0.5, 0.6, 0.7])
+    assert float(compare.lens(clip)["frozen"]) == pytest.approx(0.5, rel=1e-5)
+
+
 def test_lens_refuses_too_few_frames():
     with pytest.raises(ValueError, match="clip: got 3 frames, expected at least 4"):
         compare.lens(torch.zeros(1, 3, 1, 8, 8))
@@ -87,6 +94,8 @@ def test_the_true_law_gets_what_theory_says():
     assert value(rows, "spread")["value"] == pytest.approx(1, abs=0.05)
     assert value(rows, "law_spread")["value"] == pytest.approx(1, abs=0.03)
     assert value(rows, "calibration")["value"] < 0.03
+    few_members = value(task.judge(task.draw(2, seeded(1))), "spread")
+    assert few_members["value"] == pytest.approx(1, abs=0.08)  # without 1 + 1/s it would be .82
 
 
 def test_outcomes_of_the_true_law(turn):
@@ -110,6 +119,10 @@ def test_copies_of_one_forecast_have_the_absolute_error(turn):
     for end in ("", "_plain"):
         assert value(rows, "crps" + end)["value"] == pytest.approx(0.1, rel=1e-4)
         assert value(rows, "energy" + end)["value"] == pytest.approx(0.1, rel=1e-4)
+        for horizon in (1, 2, 3):
+            for judge in ("crps", "energy"):
+                found = value(rows, judge + end, horizon)["value"]
+                assert found == pytest.approx(0.1, rel=1e-4), (judge + end, horizon)
     assert value(rows, "psnr_best")["value"] == pytest.approx(20 * math.log10(20), rel=1e-4)
 
 
@@ -134,6 +147,52 @@ def test_paired_is_narrower_where_the_clips_are_hard_for_both():
     middle, low, high = compare.paired(hard + off + 0.05, hard)
     assert middle == pytest.approx(0.05 + float(off.mean()), abs=1e-6)
     assert high - low == pytest.approx(2 * 1.96 * float(off.std()) / 200**0.5, rel=1e-3)
+
+
+def test_paired_adds_what_trainings_differ_by():
+    "Clips all alike: trainings at 1 and 3 have a mean known to 12.7 (Student's, of two), those of b to 0."
+    two = torch.tensor([[1.0] * 5, [3.0] * 5])
+    middle, low, high = compare.paired(two, torch.zeros(2, 5))
+    assert middle == 2 and high - middle == middle - low == pytest.approx(12.706, rel=1e-3)
+    middle, low, high = compare.paired(two, 3 * two.flip(0))
+    assert middle == -4 and high - middle == pytest.approx(12.706 * math.hypot(1, 3), rel=1e-3)
+
+
+# ---------------------------------------------------------------- worlds
+
+
+def test_windows_are_all_runs_of_their_length():
+    "Frame i is i: every second frame, three of them, from every start that leaves room."
+    films = torch.arange(7.0).view(1, 7, 1, 1, 1).repeat(2, 1, 1, 1, 1)
+    for f, stride, n in ((3, 1, 5), (3, 2, 3), (4, 2, 1), (1, 3, 7)):
+        found = arena.windows(films, f, stride).flatten(1).tolist()
+        assert found == 2 * [[k + stride * i for i in range(f)] for k in range(n)], (f, stride)
+
+
+def test_no_clip_of_a_world_serves_twice():
+    for name in ("turn", "leaves", "gauss", "sprites"):
+        task = arena.SCENES[name](few)
+        assert len(task.train) == few
+        for one, two in ((task.train[: arena.TEST], task.test), (task.test, task.other)):
+            assert (one - two).abs().flatten(1).mean(1).min() > 1e-3, name
+
+
+def test_a_leaf_that_goes_straight_on_is_found_by_its_velocity(turn):
+    "Its first outcome; one step too many would be off by two pixels."
+    x = arena.GUESSES["velocity"](turn)
+    assert x.shape == (arena.SAMPLES, *turn.target.shape) and torch.equal(x[0], x[-1])
+    off = (x[0] - turn.outcomes[:, 0]).abs().mean()
+    copied = (turn.past[:, -1:] - turn.outcomes[:, 0]).abs().mean()
+    assert off < 0.15 * copied
+
+
+def test_the_last_frames_are_looked_at_however_long_the_past_is():
+    net = lambda x, t, past: past[:, :1]  # the older of the two
+    ahead, past = arena.Ahead(net, 2), torch.arange(5.0).view(1, 5, 1, 1, 1)
+    mu, state = ahead(past)
+    assert mu.item() == 4 + 3 and state.flatten().tolist() == [3, 4]
+    mu, state = ahead(past[:, :1] + 9, state)
+    assert mu.item() == 9 + 4 and state.flatten().tolist() == [4, 9]
 
 
 # ---------------------------------------------------------------- arms and jobs
@@ -221,6 +280,32 @@ def test_compare_goes_on_where_it_was_killed(tmp_path, monkeypatch, capsys):
 def test_the_oracle_has_no_row_where_nobody_knows_the_law(tmp_path):
     how = dict(methods=["oracle"], worlds=["films"], out=tmp_path, progress=False)
     assert bench.run_comparison(**how) == []
+
+
+def test_a_curve_is_means_of_windows_beside_their_last_steps(tmp_path, monkeypatch):
+    "Losses 0, 1, 2, ... of 125 steps: windows of two, 62 of them; the step left over is not read."
+    facts = dict(steps=125)
+    monkeypatch.setattr(bench, "train_arm", lambda *_: (None, facts, torch.arange(125.0)))
+    monkeypatch.setattr(
+        bench, "look_at", lambda job, *_: dict(job=job._asdict(), facts={}, rows=[], crps=[])
+    )
+    job = bench.Job("parameters", "turn", "vd", 1)
+    found, _ = bench.run_job(job, 125)
+    assert found["curve"] == [2 * i + 0.5 for i in range(62)]
+    bench.row_file(tmp_path, job).parent.mkdir()
+    bench.row_file(tmp_path, job).write_text(json.dumps(found))
+    assert bench.collect(tmp_path) == []
+    lines = (tmp_path / "compare_curve.csv").read_text().split()
+    assert (
+        lines[1] == "parameters,turn,vd,1,2,0.5" and lines[-1] == "parameters,turn,vd,1,124,122.5"
+    )
+
+
+def test_the_table_has_the_mean_of_the_trainings():
+    row = dict(world="gauss", method="vd", judge="crps", horizon="all")
+    others = [row | dict(horizon=1, value=9.0), row | dict(judge="energy", value=9.0)]
+    text = bench.score_text([row | dict(value=0.5), row | dict(value=0.25), *others])
+    assert [line.split() for line in text.splitlines()] == [["crps", "gauss"], ["vd", "0.3750"]]
 
 
 def test_the_command_reads_its_options():

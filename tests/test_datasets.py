@@ -129,6 +129,7 @@ def test_the_street_is_computed_and_read_back(tmp_path):
     train, test = (open_set("street", tmp_path, side, **how) for side in ("train", "test"))
     assert (len(train), len(test)) == (2, 2) and train[0].shape == (4, 1, 32, 32)
     assert train[0].std() > 0 and not torch.equal(train[0], train[1])
+    assert not torch.equal(train[0], test[0])  # flows of their own, not the first frames again
 
 
 def test_what_is_wrong_is_said_in_one_line(tmp_path):
@@ -239,6 +240,11 @@ def test_bair_is_read_without_tensorflow(bair):
     assert every_other[0].shape == (5, 1, 16, 16)
     train, held = part.split(0.3)
     assert (len(train), len(held)) == (6, 3)
+    near = open_set("bair", root, "train", frames=10, size=64, hop=1)
+    for share, sizes in {0.01: [42, 21], 0.3: [42, 21], 0.6: [21, 42], 0.99: [21, 42]}.items():
+        one, other = near.split(share)  # a record's clips share frames: they stay together
+        assert [len(one), len(other)] == sizes
+        assert not {place for place, _ in one.clips} & {place for place, _ in other.clips}
 
 
 def test_a_broken_record_file_is_named(bair, tmp_path):

@@ -6,6 +6,7 @@ import os
 import struct
 import warnings
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -16,7 +17,17 @@ from PIL import Image
 
 from vidiffedu import films
 from vidiffedu.core import complaint
-from vidiffedu.films import Film, find_films, natural, on_black, scan, still_runs, turned
+from vidiffedu.films import (
+    Film,
+    find_films,
+    natural,
+    on_black,
+    picture,
+    pixel_shape,
+    scan,
+    still_runs,
+    turned,
+)
 from vidiffedu.video import CachedClips, VideoFolder, square
 
 
@@ -329,6 +340,22 @@ def test_transparent_pixels_are_black_and_16_bits_are_scaled(tmp_path):
     assert scan(tmp_path, [tmp_path / "2.png"]).read([0])[0].max() == 0
 
 
+def test_every_number_under_every_transparency_is_rounded_to_the_nearest():
+    v, a = np.meshgrid(np.arange(256), np.arange(256))
+    rgba = np.stack([v, v, v, a], -1).astype(np.uint8)
+    assert np.array_equal(on_black(rgba)[..., 0], np.rint(v * a / 255))  # never halfway: 255 is odd
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_quarter_turn_changes_the_pixels_sides(turn):
+    "Of EXIF's eight, those from the fifth on exchange rows and columns."
+    image = Image.new("RGB", (4, 3))
+    image.info["dpi"], image.getexif()[274] = (100, 50), turn
+    sides = picture(image).shape[:2]
+    assert pixel_shape(image) == (0.5 if sides == (3, 4) else 2.0) and sides in ((3, 4), (4, 3))
+    assert (sides == (4, 3)) == (turn > 4)
+
+
 def test_numbers_that_a_picture_cannot_show_are_refused(tmp_path):
     Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "f.tif")
     assert "floating-point numbers" in complaint(scan, tmp_path, [tmp_path / "f.tif"])
@@ -483,6 +510,14 @@ def test_snippets_stay_snippets(tmp_path):
 # the dataset
 
 
+def test_a_number_that_is_left_out_begins_another_film():
+    "Steps of 1, then one of 2; where the steps are 5, one of 10; a longer step after the first."
+    of = lambda *numbers: [Path(f"f{k:03d}.png") for k in numbers]
+    assert still_runs(of(1, 2, 3, 5, 6)) == [of(1, 2, 3), of(5, 6)]
+    assert still_runs(of(0, 5, 10, 20, 25)) == [of(0, 5, 10), of(20, 25)]
+    assert still_runs(of(0, 10, 20, 29, 40)) == [of(0, 10, 20, 29, 40)]
+
+
 def test_a_rate_is_kept_by_the_clock(tmp_path):
     "10 ms steps, then 500 ms steps: at 2 frames a second only the slow ones count, each when it is shown."
     pts = [0, 1, 2, 3, 53, 103, 153, 203]
@@ -531,6 +566,34 @@ def test_random_crops_flips_and_starts_come_from_the_generator(tmp_path):
         seen.add(places[0])
     assert len({s for s, *_ in seen}) > 4 and len({p for _, p, _ in seen}) > 10
     assert {m for *_, m in seen} == {False, True}
+
+
+def stills(folder, n, more=0):
+    "n numbered pictures, each of its own grey."
+    folder.mkdir(parents=True)
+    for k in range(n):
+        Image.fromarray(np.full((8, 8, 3), more + 5 * k, np.uint8)).save(folder / f"{k}.png")
+
+
+def test_a_later_start_never_runs_beyond_the_end(tmp_path):
+    "Six frames, clips of four: starts 0, 1 and 2, though the next clip would begin at 5."
+    stills(tmp_path / "a", 6)
+    clips, seen = VideoFolder(tmp_path, 4, 8, hop=5, jitter=True), set()
+    torch.manual_seed(0)
+    for _ in range(60):
+        grey = ((clips[0][:, 0, 0, 0] + 1) * 127.5 / 5).round().tolist()
+        assert grey == list(range(int(grey[0]), int(grey[0]) + 4))
+        seen.add(int(grey[0]))
+    assert seen == {0, 1, 2}
+
+
+def test_the_share_of_films_held_out_is_rounded(tmp_path):
+    for k in range(12):
+        stills(tmp_path / f"{k}", 2, k)
+    clips = VideoFolder(tmp_path, 2, 8)
+    for share, n in {0.01: 1, 0.1: 1, 0.15: 2, 0.3: 4, 0.99: 11}.items():
+        train, test = clips.split(share)
+        assert (len(train), len(test)) == (12 - n, n), share
 
 
 def test_a_split_is_by_film_and_stays(tmp_path):
@@ -624,6 +687,19 @@ def test_kept_clips_are_the_clips(tmp_path):
     assert len(CachedClips(clips, tmp_path / "kept.npy")[0]) == 4
     moving = VideoFolder(tmp_path / "in", 4, 8, crop="random")
     assert complaint(CachedClips, moving, tmp_path / "x.npy").startswith("films: got random")
+
+
+@pytest.mark.parametrize("how", [dict(stride=2), dict(frames=5), dict(channels=1), dict(hop=9)])
+def test_kept_clips_are_made_anew_where_they_are_cut_otherwise(how, tmp_path):
+    "As many clips from the same frames on, but other frames in them."
+    stills(tmp_path / "in" / "a", 28)
+    first = dict(frames=4, size=8, hop=10)
+    CachedClips(VideoFolder(tmp_path / "in", **first), tmp_path / "kept.npy")
+    clips = VideoFolder(tmp_path / "in", **{**first, **how})
+    kept = CachedClips(clips, tmp_path / "kept.npy")
+    assert len(kept) == len(clips) == 3
+    for mine, one in zip(kept, clips):
+        assert mine.shape == one.shape and (mine - one).abs().max() < 1.01 / 255
 
 
 def test_kept_clips_are_never_those_of_a_run_that_was_killed(tmp_path, monkeypatch):

@@ -240,16 +240,24 @@ def right_and_wrong(x):
     return x["right"], (x["right"] + 1) % 4
 
 
-def test_answers_are_kept_and_the_first_counts(mine):
-    x = q.questions("crps", "before")[0]
+@pytest.mark.parametrize("when", q.WHEN)
+def test_answers_are_kept_and_the_first_counts(when, mine):
+    x = q.questions("crps", when)[0]
     right, wrong = right_and_wrong(x)
-    q.keep("crps", "before", x, wrong)
-    q.keep("crps", "before", x, right)
-    (answer,) = json.loads(mine.read_text())["crps"]["before"].values()
+    q.keep("crps", when, x, wrong)
+    q.keep("crps", when, x, right)
+    (answer,) = json.loads(mine.read_text())["crps"][when].values()
     assert answer["choice"] == wrong and answer["right"] is False
     assert [p.name for p in mine.parent.iterdir()] == ["answers.json"]  # no debris
     q.forget("crps")
-    assert q.given("crps", "before") == {}
+    assert q.given("crps", when) == {}
+
+
+def test_a_quiz_begins_and_ends_with_its_questions():
+    one = q.quiz("crps", "before")
+    for to, at in ((-1, 0), (3, 3), (7, 7), (8, 7)):
+        one.go(to)
+        assert one.at == at and one.back.disabled == (at == 0) and one.next.disabled == (at == 7)
 
 
 def test_two_open_chapters_do_not_overwrite_each_other():
@@ -347,6 +355,8 @@ def test_a_class_of_four(tmp_path):
     assert (
         last["gain"] == pytest.approx(sum(gains) / 4) and last["low"] < last["gain"] < last["high"]
     )
+    half = 3.18245 * (4 * (1 / 16) ** 2 / 3) ** 0.5 / 4**0.5  # Student's, of four students
+    assert last["high"] - last["gain"] == pytest.approx(half, rel=1e-4)
     assert "bridge" not in q.gain_table(rows) and len(q.gain_table(rows).splitlines()) == 10
 
 

@@ -34,3 +34,28 @@ def test_paper_sizes(size, width):
     read = [g.candidate.in_channels for g in forecaster.read.gru]
     assert context == [width * m for m in CONTEXT[size]]
     assert read == [width * m for m in FORECAST[size]]
+
+
+def test_the_papers_networks_count_time_in_1600_steps():
+    "One step of 1600 turns the fastest wave of the time by one radian."
+    with torch.device("meta"):
+        nets = [rvd_networks(size)[1] for size in ("laptop", 64, 128)]
+    assert [net.time_scale / 1600 for net in nets] == [1000 / 1600, 1, 1]
+
+
+@pytest.mark.parametrize("clamp", [1.0, 0.5])
+def test_a_forecast_stays_in_range(clamp):
+    "However large the network's answer is, in both ways of asking."
+    from vidiffedu.recurrent import Forecaster
+
+    torch.manual_seed(0)
+    f, clip = (
+        Forecaster(width=8, mults=(1,), context=(1,), clamp=clamp).eval(),
+        torch.zeros(1, 3, 1, 4, 4),
+    )
+    for level in (-7.0, 0.25, 7.0):
+        torch.nn.init.zeros_(f.out.weight)
+        torch.nn.init.constant_(f.out.bias, level)
+        want = torch.full((1, 1, 1, 4, 4), max(-clamp, min(level, clamp)))
+        assert_close(f(clip)[0], want)
+        assert_close(f.teach(clip, 2)[0], want)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from children import two_processes
+from PIL import Image
 from pretend_device import pretend_device
 
 from vidiffedu import arena, bench, configs, jobs, outcomes, parts, runs
@@ -99,6 +100,27 @@ def test_fill(run_of, films, tmp_path):
             command(f"fill {{}} {{}} --known {wrong}", run_of("masks"), film)
 
 
+def test_a_film_that_ends_too_soon_has_no_truth(run_of, films, tmp_path, monkeypatch):
+    "14 frames; 2 are given from the tenth on, 4 are forecast, 3 are left."
+    monkeypatch.setattr(outcomes, "_map", lambda path, *_: path)
+    words = "forecast {} {} --start 9 --out {}"
+    assert command(words, run_of("score"), films / "film 0.mp4", tmp_path) == 0
+    assert np.load(tmp_path / "futures.npy").shape == (2, 1, 4, 1, 16, 16)
+    assert not (tmp_path / "truth.npy").exists()
+
+
+def test_what_is_evaluated(run_of, films, monkeypatch):
+    "The films held out, unless other data are named; they may be named as they were."
+    seen, run = [], run_of("score")
+    monkeypatch.setattr(jobs, "testing_clips", lambda c, names: seen.append((c.data, names)))
+    monkeypatch.setattr(outcomes, "evaluate", lambda *_, **how: {})
+    monkeypatch.setattr(outcomes, "write_scores", lambda *_: 0)
+    for words in ("evaluate {}", f"evaluate {{}} {films}/", "evaluate {} sprites"):
+        assert command(words, run) == 0
+    held = jobs.names_held_out(run)
+    assert held and seen == [(str(films), held), (str(films), held), ("sprites", [])]
+
+
 def test_the_scores_are_those_of_the_whole(run_of):
     "Portions of an evaluation make the means of all clips at once."
     config, model = jobs.open_run(run_of("vector"))
@@ -121,6 +143,42 @@ def test_features_of_portions_are_those_of_all(run_of):
     want = judge_forecast(some, truth, past, net)
     for name in ("each", "each_std", "pooled"):
         assert abs(found[f"fvd_{name}"] - want[f"frechet_{name}"]) < 1e-4, name
+
+
+def test_each_portion_has_noise_of_its_own_and_the_copy_is_of_the_last_frame(run_of):
+    config = configs.changed(jobs.read_config(run_of("vector")), dict(data="sprites", clips=6))
+    clips, seeds = jobs.testing_clips(config), []
+    model = Known(clips, config)
+    plain = model.forecast
+    model.forecast = lambda *args, generator, **how: (
+        seeds.append(generator.initial_seed()) or plain(*args, **how)
+    )
+    found = outcomes.evaluate(model, config, clips, seed=100, portion=2)
+    assert seeds == [100, 102, 104]
+    past, truth = clips.split([config.context, config.horizon], 1)
+    off = (past[:, -1:] - truth).abs().mean()
+    assert (
+        abs(found["copy_crps"] - off) < 1e-5 and abs(found["copy_crps_bytes"] - 127.5 * off) < 1e-3
+    )
+
+
+def test_a_film_is_read_as_the_run_cuts(tmp_path):
+    "Numbered greys: every second one from the third on; fewer where the film ends."
+    for k in range(12):
+        Image.fromarray(np.full((8, 8, 3), 20 * k, np.uint8)).save(tmp_path / f"{k}.png")
+    config = configs.changed(configs.preset("vector", "tiny"), dict(size=8))
+    for stride, n, want in ((1, 4, [3, 4, 5, 6]), (2, 4, [3, 5, 7, 9]), (3, 9, [3, 6, 9])):
+        clip = outcomes.read_clip(configs.changed(config, dict(stride=stride)), tmp_path, 3, n)
+        assert ((clip[:, 0, 0, 0] + 1) * 127.5 / 20).round().tolist() == want
+    line = complaint(outcomes.read_clip, config, tmp_path, 12, 2)
+    assert line == "--start: got 12, expected less than 12, the film's frames"
+
+
+def test_the_distance_of_a_fill_is_that_of_the_frames_filled_in(tmp_path, capsys):
+    clip, known = torch.zeros(1, 4, 1, 8, 8), torch.tensor([True, False, False, True])
+    by = torch.tensor([0.0, 0.1, 0.3, 0.0]).view(1, 4, 1, 1, 1)
+    outcomes.write_fill(tmp_path, clip, known, torch.stack([clip + by, clip - by]))
+    assert "filled in: 0.2000 grey units" in capsys.readouterr().out
 
 
 class Known(torch.nn.Module):
@@ -158,6 +216,16 @@ def test_settings_are_printed_stored_and_taken_back(films, tmp_path, capsys):
         ["fvdm", str(films), "--out", "x", "--config", f"{tmp_path}/config.json"]
     )
     assert runs.config_of(again) == config
+
+
+def test_only_a_run_that_goes_on_takes_its_old_settings(tmp_path):
+    config = configs.preset("vector", "tiny", data="sprites", lr=0.25)
+    jobs.save_config(tmp_path, config)
+    parser = argparse.ArgumentParser()
+    runs.add_arguments(parser, "train")
+    words = ["vector", "sprites", "--out", str(tmp_path)]
+    fresh, on = (runs.config_of(parser.parse_args(words + more)) for more in ([], ["--resume"]))
+    assert on == config and fresh == configs.preset("vector", "tiny", data="sprites", channels=1)
 
 
 def test_every_preset_is_a_method(films):
@@ -299,6 +367,64 @@ def test_a_run_of_another_version_is_one_line(run_of, tmp_path, films):
     assert "expected the folder of a run" in complaint(jobs.open_run, tmp_path)
 
 
+def test_what_a_method_changes_wins_over_the_settings_that_it_takes():
+    "In every preset: the sizes are those of the method beneath, the changes its own."
+    for name, (base, own) in configs.MORE.items():
+        for preset in set(configs.PRESETS) - {"paper"}:
+            config, under = configs.preset(name, preset), configs.preset(base, preset)
+            assert all(getattr(config, k) == v for k, v in own.items()), (name, preset)
+            assert (config.frames, config.net, config.lr) == (under.frames, under.net, under.lr)
+
+
+def test_a_clip_is_long_enough_for_its_method():
+    "One frame more than the context where the next frame is learned; score takes no other length."
+    for method, least in dict(vector=2, masks=2, bridge=3, residual=3, predictor=3).items():
+        config = configs.preset(method, "tiny")
+        assert configs.changed(config, dict(frames=least, context=2)).frames == least
+        line = complaint(configs.changed, config, dict(frames=least - 1, context=2))
+        assert line == f"frames: got {least - 1}, expected at least {least} with context=2"
+    line = complaint(configs.changed, configs.preset("score", "tiny"), dict(frames=4))
+    assert line == "frames: got 4, expected context + 1 for score"
+
+
+def test_hundredths_are_the_whole_grid_without_its_ends():
+    drawn = parts.hundredths(400, 10, seeded(0)) * 100
+    assert drawn.round().unique().tolist() == list(range(1, 100))
+    for n in (1, 10, 25, 50):
+        t = parts.GRIDS["hundredths"](n, 3)
+        assert t.shape == (n + 1, 3) and t[0, 0] == 0.99 and not t[-1].any()
+        assert torch.allclose(t[:-1].diff(dim=0), torch.full((n - 1, 3), -1 / n).double())
+
+
+def test_a_bounded_weight_is_one_over_c_squared_up_to_its_bound():
+    "c = sin(π t / 2) of the cosine path: up to 1 / .1² or 1 / .2²."
+    config, t = configs.preset("residual", "tiny"), torch.tensor([0.001, 0.08, 0.3, 0.9])
+    path = parts.path_of(config)
+    for name, floor in {"v": 0.0, "v, bounded": 0.1, "v, bounded at .2": 0.2}.items():
+        weight = parts.weight_of(configs.changed(config, dict(weight=name)), path)
+        want = torch.maximum(path.c(t), torch.tensor(floor)) ** -2
+        torch.testing.assert_close(weight(t), want)
+
+
+def test_a_network_of_the_next_frame_takes_its_context_only():
+    "However long the training clips are: they hold several next frames."
+    for method in ("bridge", "predictor"):
+        config = configs.changed(configs.preset(method, "tiny"), dict(frames=6))
+        assert parts.net_of(config).frames == config.context + 1 == 3
+        loss = parts.method_of(config).loss(bouncing(2, 6, 16, generator=seeded(0)), seeded(1))
+        assert loss.isfinite()
+
+
+def test_a_long_past_is_kept_as_far_as_the_window_reaches():
+    asked = []
+    model = SimpleNamespace(forecast=lambda past, n, **how: asked.append(how) or past[None])
+    for method, k in (("vector", 2), ("masks", 9), ("bridge", 2)):
+        config = configs.preset(method, "tiny")
+        parts.futures(model, config, torch.zeros(1, k, 1, 16, 16), 1, seed=4)
+        assert asked[-1]["generator"].initial_seed() == 4
+    assert [(how.get("window"), how.get("keep")) for how in asked] == [(6, 2), (6, 5), (None, None)]
+
+
 # ---------------------------------------------------------------- the loop
 
 
@@ -312,6 +438,44 @@ def test_a_killed_run_goes_on_and_its_log_too(films, tmp_path):
     steps = [row["step"] for row in csv.DictReader(log.open())]
     assert steps == ["2", "4", "6", "8"] and "9,9" not in log.read_text()
     assert (tmp_path / "a" / "clips.npy").is_file()
+
+
+def test_a_log_keeps_the_lines_before_the_step_that_comes(tmp_path):
+    (tmp_path / "log.csv").write_text("step,loss\n2,1\n4,1\n5,1\n6,1\n")
+    log = jobs.Log(configs.Config(), tmp_path, None, None, None)
+    for step, want in {1: [], 5: ["2", "4"], 6: ["2", "4", "5"], 9: ["2", "4", "5", "6"]}.items():
+        log.start(step)
+        assert [row["step"] for row in log.rows] == want
+
+
+def test_the_log_says_the_rate_of_its_step(run_of):
+    "Four steps, one of warm-up: 1, then half a cosine in three parts: 1, 3/4, 1/4."
+    rows = csv.DictReader((run_of("score") / "log.csv").open())
+    lr = jobs.read_config(run_of("score")).lr
+    assert [float(row["lr"]) / lr for row in rows] == pytest.approx([1, 0.25])  # steps 2 and 4
+
+
+def test_clips_held_out_are_not_those_of_the_test():
+    "Of one world and one length: no clip is in both."
+    config = configs.preset("vector", "tiny", data="sprites", clips=40)
+    held, test = jobs.training_clips(config)[1], jobs.testing_clips(config)
+    assert held.shape == test.shape == (40, 6, 1, 16, 16)
+    assert not any(torch.equal(a, b) for a in held for b in test)
+
+
+def test_held_out_films_are_looked_at_in_the_middle(films):
+    how = dict(crop="random", flip=True, hop=2, held_out=0.25)
+    config = configs.preset("vector", "tiny", data=str(films), **how)
+    train, held, names = jobs.training_clips(config)
+    assert (train.crop, train.flip, held.crop, held.flip) == ("random", True, "middle", False)
+    assert len(names) == 1 and torch.equal(held[1], held[1])
+
+
+def test_a_few_test_clips_are_spread_over_all(films):
+    "Four films of two clips each; the first and the last are among them."
+    config = configs.preset("vector", "tiny", data=str(films))
+    for n, want in {1: [0], 2: [0, 7], 3: [0, 4, 7], 8: [*range(8)], 64: [*range(8)]}.items():
+        assert jobs.testing_clips(configs.changed(config, dict(clips=n))).indices == want
 
 
 def test_what_is_looked_at_on_the_way_is_the_average(run_of, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from vidiffedu.player import save_clip
 from vidiffedu.safety import (
     check_folder,
     check_same,
+    check_span,
     held_interrupt,
     label_of,
     load_checkpoint,
@@ -157,6 +158,7 @@ def test_a_checkpoint_holds_all_that_changes(tmp_path):
     "settings, line",
     [
         (dict(steps=8, lr=0.1), "steps: got 8, expected 9"),
+        (dict(steps=12, lr=0.1), "steps: got 12, expected 9"),  # longer, and not finished
         (dict(steps=9, lr=0.2), "lr: got 0.2, expected 0.1"),
         (dict(steps=9, lr=0.1, new=1), "new: got 1, expected None"),
     ],
@@ -173,6 +175,13 @@ def test_a_checkpoint_of_another_run_changes_nothing(settings, line, tmp_path):
     assert "another model" in complaint(load_checkpoint, path, make(width=4), fits)
     weights = tmp_path / "weights.safetensors"
     assert "expected a checkpoint" in complaint(load_checkpoint, weights, run, fits)
+
+
+@pytest.mark.parametrize("range", [2.0, 255, 0.5])
+def test_pixels_may_span_four_times_their_range(range):
+    check_span(range, x=torch.tensor([-range, 3 * range]))
+    line = complaint(check_span, range, x=torch.zeros(2), y=torch.tensor([-range, 3.1 * range]))
+    assert line.startswith("y: got values in [") and f"expected about {range:g} from" in line
 
 
 def test_a_folder_at_home(tmp_path, monkeypatch):
@@ -236,6 +245,19 @@ def test_shipped_networks_and_studies_are_found_from_anywhere(tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_folder_without_the_front_page_is_not_taken_for_the_notebooks(tmp_path, monkeypatch):
+    import vidiffedu
+
+    for folder in ("package/notebooks", "nbs"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.setattr(vidiffedu, "__file__", str(tmp_path / "package" / "__init__.py"))
+    assert complaint(notebooks_folder).startswith("notebooks: got none in ")
+    (tmp_path / "nbs" / "index.ipynb").touch()
+    assert notebooks_folder() == tmp_path / "nbs"
+    (tmp_path / "package" / "notebooks" / "index.ipynb").touch()
+    assert notebooks_folder() == tmp_path / "package" / "notebooks"  # what was installed goes first
 
 
 def test_a_folder_that_has_no_name_of_its_own_gets_a_numbered_neighbour(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -157,6 +158,21 @@ def written(monkeypatch, before):
 
     monkeypatch.setattr(scale, "write_held", slow)
     return seen
+
+
+def test_the_first_process_has_to_have_come_as_far_as_any(tmp_path):
+    "Four steps here, and so many there."
+    train("tensor", tmp_path, steps=4)
+    path = tmp_path / "checkpoint.safetensors"
+    assert (scale.step_in(path), scale.step_in(tmp_path / "none")) == (4, 0)
+    for there, fine in ((0, True), (3, True), (4, True), (5, False)):
+        both = lambda mine: torch.tensor([int(mine), there])
+        few = SimpleNamespace(device="cpu", gather=both)
+        if fine:
+            scale.check_first(path, few)
+        else:
+            line = complaint(scale.check_first, path, few)
+            assert line.startswith("out: got checkpoints at steps [4, 5], expected the first")
 
 
 def test_steps_do_not_wait_for_a_checkpoint_and_do_not_change_it(tmp_path, monkeypatch):
@@ -515,8 +531,6 @@ def test_compiled_and_plain_read_each_others_files(whole, tmp_path):
 
 
 def test_an_accelerator_that_fit_does_not_serve_is_refused():
-    from types import SimpleNamespace
-
     from accelerate import Accelerator
     from accelerate.utils import DistributedType
 

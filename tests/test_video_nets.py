@@ -464,6 +464,21 @@ def test_papers_parameter_counts():
             assert sum(p.numel() for p in net.parameters()) == total
 
 
+def test_a_blind_networks_grey_is_that_of_all_past_frames():
+    "Of each colour; taken off before and put back after, here by hand."
+    net, plain = (
+        BlindUNet(channels=2, past=3, width=4, center=on).double() for on in (True, False)
+    )
+    plain.load_state_dict(net.state_dict())
+    x, past = (
+        clip(2, 1, 2, 8, 8),
+        clip(2, 3, 2, 8, 8, seed=2) + torch.arange(3.0)[:, None, None, None],
+    )
+    grey = (past[:, :1] + past[:, 1:2] + past[:, 2:]).sum((3, 4), keepdim=True) / (3 * 8 * 8)
+    want = plain.eval()(x - grey, cond=past - grey) + grey
+    assert_close(net.eval()(x, cond=past), want)
+
+
 def test_sinusoids():
     t = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
     out = sinusoids(t, 8)

@@ -409,8 +409,11 @@ class BairClips(Dataset):
         return clip.flip(-1) if self.flip and torch.rand(()) < 0.5 else clip
 
     def split(self, share=0.1, seed=0):
-        "The last records are held out."
-        cut = max(1, round(len(self.clips) * (1 - share)))
+        "The last records are held out, whole; of one record alone, its last clips."
+        records = list(dict.fromkeys(place for place, _ in self.clips))
+        few = max(1, min(len(records) - 1, round(len(records) * share)))
+        cut = next(i for i, (place, _) in enumerate(self.clips) if place == records[-few])
+        cut = cut or max(1, round(len(self.clips) * (1 - share)))
         parts = copy.copy(self), copy.copy(self)
         parts[0].clips, parts[1].clips = self.clips[:cut], self.clips[cut:] or self.clips[-1:]
         return parts

@@ -22,6 +22,7 @@ from .core import check_video, expand
 from .paths import VP
 from .safety import at_home, whole_file, write_atomically
 from .vector import FVDM
+from .video import VideoFolder, depends_on
 
 # %% ../nbs/25_latent.ipynb #cd7f16a3
 class TinyAutoencoder(nn.Module):
@@ -114,8 +115,11 @@ def _mark(auto, clips, labels):
     "A line that changes with the autoencoder's weights, the clips or their labels."
     found = hashlib.sha256(str((len(clips), labels is None or labels.tolist())).encode())
     for v in auto.state_dict().values():
-        found.update(v.detach().cpu().float().sum().double().numpy().tobytes())
-    for i in (0, len(clips) // 2, len(clips) - 1):
+        found.update(v.detach().cpu().float().numpy().tobytes())
+    if isinstance(clips, VideoFolder):
+        found.update(depends_on(clips).encode())  # sizes and times of its files
+    few = (0, len(clips) // 2, len(clips) - 1)  # of another dataset these are all that is looked at
+    for i in range(len(clips)) if isinstance(clips, torch.Tensor) else few:
         found.update(np.ascontiguousarray(clips[i].numpy()).tobytes())
     return found.hexdigest()
 

@@ -227,7 +227,7 @@ STEPS |= dict(heun=sample.heun_step, edm=sample.edm_step, sde=sample.sde_step)
 
 
 def _hundredths(n, f):
-    "n times of a grid of hundredths, evenly from .99, and 0; n divides 100."
+    "n times (99, if n is 100) of a grid of hundredths, evenly from .99, and 0; n divides 100."
     rows = torch.arange(99, 0, -(100 // n), dtype=torch.float64) / 100
     return torch.cat([rows, rows.new_zeros(1)])[:, None].expand(-1, f)
 

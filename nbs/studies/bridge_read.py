@@ -128,12 +128,12 @@ PLAIN, SCALED = even("cvp_estimate"), even("cvp_estimate_scaled")
 WIDE, WIDES = even("wide_estimate"), even("wide_estimate_scaled")
 VP, VPS, NOISE, VP_NOISE = map(even, ("vp_estimate", "vp_estimate_scaled", "cvp_noise", "vp_noise"))
 MAIN = [  # place, change, before, after
-    ("1 noise", "VP's levels, scaled input", SCALED, even("cvp_matched")),
+    ("1 noise", "VP's levels, scaled, bridge k = 1/√2", SCALED, even("cvp_matched")),
     ("2 input", "scaled, bridge k = 1/√2", PLAIN, SCALED),
     ("3 predicts", "frame for noise, bridge k = 1/√2", NOISE, PLAIN),
     ("3 predicts", "the same, VP", VP_NOISE, VP),
     ("4 and 5", "our grid and start, frame, k = √2", WIDE, inside("wide_estimate")),
-    ("4 and 5", "VP's, from the bridge's, scaled", even("cvp_matched"), VPS),
+    ("4 and 5", "VP for the bridge (row 1, after)", even("cvp_matched"), VPS),
     ("recipe", "bridge, frame, 25 for VP, noise, 100", even("vp_noise", 100), PLAIN),
     ("recipe", "VP, frame, 100 for bridge, noise, 25", NOISE, even("vp_estimate", 100)),
 ]

@@ -52,15 +52,14 @@ def times(a, b, metric="crps", frame=None, world=None):
 
 def show_scale(arms):
     "A line an arm of residual_scale: {arm: the arms that it is compared with, in one string}."
-    print(f"{'arm':15s} {'scale':>5s}  μ misses   {'CRPS × 1000':13s} times the CRPS of")
+    print(f"{'arm':12s} {'scale':>5s}  {'μ misses':14s} {'CRPS × 1000':13s} times the CRPS of")
     for arm, others in arms.items():
         found = rows(arm)
-        missed = values(arm, "mu_rms").mean()
         scale = next(iter(found.values()))["scale"]
         scale = f"{float(scale):.2f}" if scale else ""
-        missed = "" if arm.startswith("vd") else f"{missed:.3f}"
+        missed = "" if arm.startswith("vd") else over(rows(arm, "mu_rms"), 3)
         than = "; ".join(f"{o} {times(arm, o)}" for o in others.split())
-        line = f"{arm:15s} {scale:>5s}  {missed:9s}  {over(found, 1, 1000):13s} {than}"
+        line = f"{arm:12s} {scale:>5s}  {missed:14s} {over(found, 1, 1000):13s} {than}"
         print(line.rstrip())
 
 
