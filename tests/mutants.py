@@ -285,7 +285,11 @@ MUTANTS = [
     ("recurrent", "summary = summary * q.shape[-1] ** -0.5", "summary = summary / q.shape[-1]"),
     ("recurrent", "time_scale = 1000.0 if small else 1600.0", "time_scale = 1000.0"),
     ("recurrent", ".clamp(-self.clamp, self.clamp)", ""),
-    ("latent", "for i in (0, len(clips) // 2, len(clips) - 1):", "for i in (0,):"),
+    (
+        "latent",
+        "for i in range(len(clips)) if isinstance(clips, torch.Tensor) else few:",
+        "for i in few:",
+    ),
     (
         "latent",
         "return torch.where(coin < self.unlabelled,",
