@@ -228,6 +228,73 @@ def test_only_a_run_that_goes_on_takes_its_old_settings(tmp_path):
     assert on == config and fresh == configs.preset("vector", "tiny", data="sprites", channels=1)
 
 
+def asked(text, *paths):
+    "The settings that a `train` command asks for."
+    parser = argparse.ArgumentParser()
+    runs.add_arguments(parser, "train")
+    return runs.config_of(parser.parse_args(text.format(*paths).split()))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "masks bair:{} --preset paper --lr 1e-4 --set net.blocks=2",
+        "flow films --preset bench --seed 1",
+        "bridge {} --set path.kind=vp",
+        "vector {}",
+        *(f"{name} sprites --preset small" for name in configs.MORE),
+    ],
+)
+def test_one_line_starts_a_run_and_goes_on_with_it(line, tmp_path):
+    "The same settings with no run there, beside its settings, and without the preset's name."
+    (tmp_path / "films").mkdir()
+    paths = [tmp_path / "films"] * line.count("{}") + [tmp_path / "run"]
+    first = asked(f"{line} --out {{}} --resume", *paths)
+    assert first == asked(f"{line} --out {{}}", *paths)
+    jobs.save_config(tmp_path / "run", first)
+    assert asked(f"{line} --out {{}} --resume", *paths) == first
+    method, data, *_ = line.split()
+    if "path" not in line:
+        assert asked(f"{method} {data} --out {{}} --resume", *paths) == first
+    file = f"--config {tmp_path}/run/config.json"
+    assert asked(f"{line.partition(' --preset')[0]} {file} --out {{}} --resume", *paths) == first
+
+
+def test_a_setting_that_contradicts_the_run_is_named(tmp_path):
+    "What was stored stands in the line, and where; what changes nothing learned may be changed."
+    run = tmp_path / "run"
+    start = "bridge sprites --preset small --lr 0.25 --out {} --resume"
+    jobs.save_config(run, asked(start, run))
+    end = f"as in {run}, or another --out"
+    wanted = {
+        "bridge sprites --lr 0.5": f"lr: got 0.5, expected 0.25 {end}",
+        "bridge sprites --preset small": f"lr: got 0.0002, expected 0.25 {end}",
+        "bridge sprites --preset tiny": f"preset: got tiny, expected small {end}",
+        "bridge sprites --set net.width=8": f"net.width: got 8, expected 64 {end}",
+        "bridge sprites --set net.heads=2": f"net.heads: got 2, expected None {end}",
+        "bridge leaves": f"DATA: got leaves, expected sprites {end}",
+        "flow sprites": f"METHOD: got flow, expected bridge as in {run}",
+        "vector sprites": f"METHOD: got vector, expected bridge as in {run}",
+        "bridge sprites --preset small --config x": "--preset: got small beside --config, "
+        "expected one of the two",
+    }
+    for text, line in wanted.items():
+        assert complaint(asked, f"{text} --out {{}} --resume", run) == line
+    more = "bridge sprites --steps 20000 --accumulate 2 --workers 1 --clips 8 --out {} --resume"
+    config = asked(more, run)
+    assert (config.lr, config.steps, config.accumulate, config.clips) == (0.25, 20_000, 2, 8)
+
+
+def test_films_may_have_moved(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    jobs.save_config(tmp_path / "run", asked("vector {} --out x", tmp_path / "a"))
+    words = "vector {} --out {} --resume"
+    assert asked(words, tmp_path / "b", tmp_path / "run").data == str(tmp_path / "b")
+    line = complaint(asked, words.replace("{}", "sprites", 1), tmp_path / "run")
+    assert line.startswith(f"DATA: got sprites, expected {tmp_path / 'a'}")
+
+
 def test_every_preset_is_a_method(films):
     for name in configs.PRESETS:
         for method in configs.PRESETS[name][1]:
@@ -334,8 +401,8 @@ def test_wrong_settings_are_one_line_before_any_work(films, tmp_path):
         "--accumulate 3": "accumulate: got 3, expected a divisor of batch_size=4",
         "--frames 1": "frames: got 1",
         "--preset huge": "preset: got 'huge' for vector, expected one of tiny",
-        "--size 15": "x: got 15x15 pixels",
-        "--frames 15 --set net.kind=unet --set net.width=8": "root: got",
+        "--size 15": "size: got 15x15 pixels",
+        "--frames 15 --set net.kind=unet --set net.width=8": "DATA: got",
         "--set lr": "--set: got 'lr', expected NAME=VALUE",
     }
     for text, start in wanted.items():
@@ -345,7 +412,8 @@ def test_wrong_settings_are_one_line_before_any_work(films, tmp_path):
     assert "expected a folder with a readable video" in line("", tmp_path / "empty", tmp_path / "n")
     assert not (tmp_path / "new" / "weights.safetensors").exists()
     (tmp_path / "file").write_text("")
-    assert "folder that can be written" in line("", films, tmp_path / "file")
+    said = line("", films, tmp_path / "file")
+    assert said.startswith("--out: got") and "folder that can be written" in said
     with pytest.raises(ValueError, match="METHOD: got 'gan'"):
         command("train gan {} --out {}", films, tmp_path / "new")
     assert "6 clips for 7" in complaint(
@@ -431,6 +499,10 @@ def test_a_long_past_is_kept_as_far_as_the_window_reaches():
 def test_a_killed_run_goes_on_and_its_log_too(films, tmp_path):
     text = f"train score {{}} --out {{}} --quiet {FEW} "
     assert command(text, films, tmp_path / "a") == 0
+    want = f"--out: got {tmp_path / 'a'}, where checkpoint.safetensors exists"
+    want += ", expected a new folder, or --resume to go on"
+    assert complaint(command, text, films, tmp_path / "a") == want
+    assert command(text + "--resume", films, tmp_path / "a") == 0  # it is finished: nothing to do
     log = tmp_path / "a" / "log.csv"
     log.write_text(log.read_text() + "6,9,9,,9,9\n")  # from beyond the checkpoint
     more = "train score {} --out {} --quiet --resume --steps 8"

@@ -8,6 +8,8 @@ __all__ = ['UNFINISHED', 'add_arguments', 'changes_of', 'config_of', 'run_train'
 
 # %% ../nbs/38_runs.ipynb #3f4ce9ea
 import argparse
+import contextlib
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -38,7 +40,7 @@ def _train_arguments(p):
     p.add_argument("--preset", default=None, help="tiny (default), small, paper or bench")
     p.add_argument("--config", metavar="FILE", help="all settings from a run's config.json")
     p.add_argument("--out", required=True, metavar="DIR", help="the run's folder")
-    p.add_argument("--resume", action="store_true", help="go on with the run in DIR")
+    p.add_argument("--resume", action="store_true", help="go on with the run in DIR, if any")
     p.add_argument("--show", action="store_true", help="print the settings and stop")
     p.add_argument("--quiet", action="store_true", help="no progress bar")
     _settings(p)
@@ -80,24 +82,84 @@ def changes_of(args):
     return found
 
 # %% ../nbs/38_runs.ipynb #1e72f686
-def config_of(args):
-    "The `Config` that was asked for."
+# what a run that goes on may have otherwise: nothing of it changes what is learned; `fit` judges
+# the lengths itself, and DATA is compared by name, for the films may have moved
+_FREE = ("data", "source", "steps", "warmup", "horizon", "samples", "clips", "sampler", "keep")
+_FREE += ("accumulate", "compile", "workers", "threads", "every")
+_FREE += ("log_every", "valid_every", "sample_every")
+
+
+def _data(args, preset):
+    bench = preset == "bench" and ":" not in args.data
+    return f"bench:{args.data}" if bench else args.data
+
+
+def _chosen(args, method):
+    "Settings of the preset, with what the data say, or of a file."
     from vidiffedu.jobs import read_config, said_by_data
 
-    method, own = configs.method_name(args.method), Path(args.out).expanduser()
-    if args.preset == "bench" and ":" not in args.data:
-        args.data = f"bench:{args.data}"
-    file = args.config or (own if args.resume and (own / "config.json").is_file() else None)
-    if file is None:
+    if args.config is None:
         name = args.preset or "tiny"
-        config = configs.preset(method, name, **said_by_data(method, name, args.data))
-    else:
-        config = read_config(file)
-        if args.preset or config.method != method:
-            got = f"--preset {args.preset}" if args.preset else f"METHOD {args.method}"
-            raise ValueError(f"config: got {got} beside {file} of {config.method}, expected one")
-        said_by_data(method, config.preset, args.data)
-    return configs.changed(config, {"data": args.data, **changes_of(args)})
+        return configs.preset(method, name, **said_by_data(method, name, _data(args, name)))
+    if args.preset:
+        raise ValueError(f"--preset: got {args.preset} beside --config, expected one of the two")
+    return read_config(args.config)
+
+
+def _stored(folder):
+    from vidiffedu.jobs import read_config
+
+    return folder and read_config(folder)
+
+
+def _called(config, changes):
+    "Each METHOD that a run of these settings may be called by."
+    known = {name: configs.preset(name, "tiny") for name in (*configs.METHODS, *configs.MORE)}
+    known = {name: c for name, c in known.items() if c.method == config.method}
+    near = [name for name, c in known.items() if c.path["kind"] == config.path["kind"]]
+    typed = any(name.startswith("path") for name in changes)
+    return list(known) if typed or not near else near
+
+
+def _flat(config):
+    "{setting: value}, the network's own as net.width."
+    found = {}
+    for name, value in vars(config).items():
+        inner = value if isinstance(value, dict) else None
+        found |= {name: value} if inner is None else {f"{name}.{k}": inner[k] for k in inner}
+    return found
+
+
+def _check_same(config, stored, folder):
+    "ValueError that names the first setting in which the run in the folder is another."
+    from vidiffedu.jobs import split_name
+
+    got, had = _flat(config), _flat(stored)
+    for name in {**had, **got}:
+        if name.partition(".")[0] not in _FREE and got.get(name) != had.get(name):
+            want = f"expected {had.get(name)} as in {folder}, or another --out"
+            raise ValueError(f"{name}: got {got.get(name)}, {want}")
+    if split_name(config.data)[0] != split_name(stored.data)[0]:
+        want = f"expected {stored.data} as in {folder}, or another --out"
+        raise ValueError(f"DATA: got {config.data}, {want}")
+
+
+def config_of(args):
+    "The `Config` that was asked for; with --resume, as the run in DIR has it if there is one."
+    from vidiffedu.jobs import check_data
+
+    method, own = configs.method_name(args.method), Path(args.out).expanduser()
+    stored = _stored(own if args.resume and (own / "config.json").is_file() else None)
+    anew, changes = args.preset or args.config or not stored, changes_of(args)
+    config = _chosen(args, method) if anew else stored
+    file, names = args.config if anew else own, _called(config, changes)
+    if file and method not in names:
+        raise ValueError(f"METHOD: got {method}, expected {' or '.join(names)} as in {file}")
+    config = configs.changed(config, {"data": _data(args, config.preset), **changes})
+    check_data(config.data)
+    if stored:
+        _check_same(config, stored, own)
+    return config
 
 
 def run_train(args):
@@ -110,6 +172,7 @@ def run_train(args):
         return 0
     run = jobs.train_run(config, args.out, args.resume, not args.quiet)
     if run.step < run.steps:
+        print("stopped; the same command with --resume goes on")
         return UNFINISHED
     print(f"wrote {args.out}: {run.steps} steps, {run.seconds:.0f} s here")
     return 0
@@ -166,7 +229,7 @@ def run_fill(args):
 
 
 def run_evaluate(args):
-    "`vidiffedu evaluate`: scores of a run on held-out clips or `--data`; 0."
+    "`vidiffedu evaluate`: scores of a run on the films held out, or on DATA; 0."
     from vidiffedu import jobs, likeness, outcomes
 
     config, model = _opened(args)
@@ -180,8 +243,33 @@ def run_evaluate(args):
     return outcomes.write_scores(_folder(args, "evaluate"), config, found)
 
 
+# what functions of the library say, and what was typed instead
+_TYPED = {
+    r"^out: ": "--out: ",
+    r"^root: ": "DATA: ",
+    r"^x: (?=got .* pixels)": "size: ",
+    "resume=True to continue": "--resume to go on",
+    "another out$": "another --out",
+}
+
+
+@contextlib.contextmanager
+def _as_typed():
+    "Errors in the words of the command line."
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        line = str(error)
+        for old, new in _TYPED.items():
+            line = re.sub(old, new, line)
+        if line == str(error):
+            raise
+        raise type(error)(line) from None
+
+
 def run_command(args, name):
     "Run one of the four commands -> the exit code."
     args.command_name = name
     known = dict(train=run_train, forecast=run_forecast, fill=run_fill, evaluate=run_evaluate)
-    return known[name](args)
+    with _as_typed():
+        return known[name](args)
