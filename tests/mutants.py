@@ -624,6 +624,9 @@ TESTS = dict(
         "what_is_evaluated",
         "a_film_that_ends_too_soon_has_no_truth",
         "a_killed_run_goes_on_and_its_log_too",
+        "one_line_starts_a_run_and_goes_on_with_it",
+        "a_setting_that_contradicts_the_run_is_named",
+        "films_may_have_moved",
     ),
     outcomes=of(
         "runs",

@@ -16,6 +16,8 @@ from pathlib import Path
 from . import configs
 
 # %% ../nbs/38_runs.ipynb #3a1d988c
+#| code-fold: true
+#| code-summary: "The options of the four commands"
 UNFINISHED = 75  # exit code of a run that was stopped: try again later, with --resume
 _SAMPLING = ("samples", "context", "horizon", "clips", "sampler")
 
@@ -82,6 +84,8 @@ def changes_of(args):
     return found
 
 # %% ../nbs/38_runs.ipynb #1e72f686
+#| code-fold: true
+#| code-summary: "Which settings a run gets, and when it may go on"
 # what a run that goes on may have otherwise: nothing of it changes what is learned; `fit` judges
 # the lengths itself, and DATA is compared by name, for the films may have moved
 _FREE = ("data", "source", "steps", "warmup", "horizon", "samples", "clips", "sampler", "keep")
@@ -164,6 +168,8 @@ def config_of(args):
 
 def run_train(args):
     "`vidiffedu train`: 0, or `UNFINISHED` if the run was stopped before its end."
+    from accelerate import PartialState
+
     from vidiffedu import jobs
 
     config = config_of(args)
@@ -171,13 +177,16 @@ def run_train(args):
         print(configs.as_text(config))
         return 0
     run = jobs.train_run(config, args.out, args.resume, not args.quiet)
+    say = PartialState().print  # of several processes the first speaks
     if run.step < run.steps:
-        print("stopped; the same command with --resume goes on")
+        say("stopped; the same command with --resume goes on")
         return UNFINISHED
-    print(f"wrote {args.out}: {run.steps} steps, {run.seconds:.0f} s here")
+    say(f"wrote {args.out}: {run.steps} steps, {run.seconds:.0f} s here")
     return 0
 
 # %% ../nbs/38_runs.ipynb #8ab3126a
+#| code-fold: true
+#| code-summary: "The three commands that take a run"
 def _folder(args, what):
     from vidiffedu.safety import check_folder
 
