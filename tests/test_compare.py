@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -467,3 +468,51 @@ def test_the_oracle_is_not_beaten_by_more_than_its_interval():
         best = found.get(("none", world, "oracle", 0))
         if best and method not in ("oracle", "truth"):
             assert compare.paired([run["crps"]], [best["crps"]])[2] > 0, (budget, world, method)
+
+
+# ---------------------------------------------------------------- the page's words
+
+
+def page():
+    "Markdown and printed outputs of the page."
+    cells = json.loads((ROOT / "nbs/17_compare.ipynb").read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    outputs = [o for c in cells for o in c.get("outputs", [])]
+    tables = ["".join(o.get("data", {}).get("text/markdown", "")) for o in outputs]
+    return text, "\n".join(["".join(o.get("text", "")) for o in outputs] + tables)
+
+
+def intervals(text):
+    "{(middle, low, high)} of 1.32 (1.16 to 1.50) and .132, .116 to .150; a change may be told as a fall."
+    number = r"([+-]?\d*\.\d+)"
+    found = re.findall(rf"{number}(?:,| \() ?{number} to {number}", text)
+    return {tuple(float(v) for v in f) for f in found}
+
+
+def test_every_interval_in_the_pages_text_stands_in_an_output():
+    text, printed = page()
+    there = intervals(printed)
+    there |= {(-m, -high, -low) for m, low, high in there}
+    assert len(intervals(text)) > 10 and intervals(text) - there == set()
+
+
+def test_the_verdicts_are_counted_in_words_as_the_cell_counts_them():
+    text, printed = page()
+    names = "none one two three four five six seven eight nine ten".split()
+    count = lambda said: names[int(re.search(rf"'{said}': (\d+)", printed)[1])]
+    sure, against = (count(rf"\*\*{v} here\*\*") for v in ("confirmed", "contradicted"))
+    open_, untested = count("not confirmed"), count("not testable here")
+    want = f"rows of claims {sure} are confirmed here, {against} is contradicted, "
+    assert f"{want}{untested} cannot be tested, and {open_} are not confirmed" in text
+
+
+def test_the_table_of_claims_has_the_figures_intervals():
+    "Replacement over FVDM in turn: 1 and the paired change, over clips and trainings."
+    clips = {}
+    for (budget, world, method, _), run in sorted(runs().items()):
+        if (budget, world) == ("parameters", "turn"):
+            clips.setdefault(method, []).append(run["crps"])
+    unit = float(torch.tensor(clips["fvdm"]).mean())
+    found = [1 + v / unit for v in compare.paired(clips["replacement"], clips["fvdm"])]
+    middle, low, high = (f"{v:.3f}" for v in found)
+    assert f"turn {middle} ({low} to {high})<br>" in page()[1]
