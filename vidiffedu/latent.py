@@ -7,6 +7,8 @@ __all__ = ['TinyAutoencoder', 'Diffusers', 'from_diffusers', 'open_autoencoder',
            'step_parts', 'between', 'LatentFVDM']
 
 # %% ../nbs/25_latent.ipynb #f7be8f3a
+#| code-fold: true
+#| code-summary: "Imports of the library"
 import hashlib
 import json
 from pathlib import Path
@@ -218,7 +220,8 @@ def between(share, least, most):
 class LatentFVDM(FVDM):
     "FVDM on latents: noise and variance from one network, labels, guidance."
 
-    guidance, asked = 1.0, None  # of sampling: how far beyond the labelled estimate; classes (b,)
+    # of sampling: 1.0 is the labelled estimate, more goes beyond it; classes (b,) or (1,)
+    guidance, asked = 1.0, None
 
     def __init__(self, net, path=VP(), p=0.2, classes=0, unlabelled=0.1, grain=0.001, times=None):
         "net(x_t, t, None) -> twice the channels; grain: the step that the variance is trained for."
