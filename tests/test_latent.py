@@ -264,3 +264,36 @@ def test_the_commands_train_on_latents(tmp_path):
     assert torch.equal(filled[0][:, known], clip[:, known])
     bad = configs.changed(config, dict(size=18))
     assert "expected a multiple of 4" in complaint(parts.build, bad)
+
+
+def test_a_class_and_its_guidance_are_told_by_the_sampler():
+    "says = 1 for class 1, 0 for none: guided by 3 the noise said is 0 + 3 (1 - 0)."
+    net = dict(kind="transformer", patch=2, width=16, depth=1, heads=2)
+    few = dict(frames=4, steps=1, net=net, options=dict(p=0.2, learned=True, classes=2))
+    config = configs.preset("vector", "tiny", data="sprites", **few)
+    model, past = parts.method_of(config, 1, 16, range=None), torch.zeros(1, 2, 1, 16, 16)
+    model.says = lambda x, t, kind=None: (
+        torch.full_like(x, 0.0 if kind is None else float(kind)),
+        x,
+    )
+    noise = []
+    estimate = model.estimate
+    model.estimate = lambda x_t, t, told: noise.append(float(told.mean())) or estimate(x_t, t, told)
+    ask = lambda **how: configs.changed(config, {f"sampler.{k}": v for k, v in how.items()})
+    for how, want in ((dict(asked=1, guidance=3), 3), (dict(asked=1), 1), ({}, 0)):
+        noise.clear()
+        parts.futures(model, ask(steps=1, kind="ddim", **how), past, 1, 0)
+        assert noise and set(noise) == {want}, how
+    for how, name in (
+        (dict(asked=2), "asked"),
+        (dict(asked="disk"), "asked"),
+        (dict(guidance=2), "guidance"),
+    ):
+        with pytest.raises(
+            ValueError, match=f"^sampler.{name}: got {list(how.values())[0]!r}, expected"
+        ):
+            parts.futures(model, ask(**how), past, 1, 0)
+    plain = configs.changed(config, {"options": dict(p=0.2)})
+    with pytest.raises(ValueError, match="^sampler.asked: got 0, .*no options.classes"):
+        told = configs.changed(plain, {"sampler.asked": 0})
+        parts.futures(parts.method_of(plain, 1, 16), told, past, 1, 0)

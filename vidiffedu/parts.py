@@ -252,9 +252,25 @@ def sampling(config):
     return {k: v for k, v in found.items() if v is not None} | how
 
 
+def _told(model, how, device):
+    "Tell the model the sampler's `asked` (a class) and `guidance`; the arguments that are left."
+    asked, guidance = how.pop("asked", None), how.pop("guidance", 1.0)
+    if (most := getattr(model, "classes", 0)) == 0 and (asked is not None or guidance != 1):
+        got = f"sampler.asked: got {asked!r}, sampler.guidance: got {guidance!r}"
+        raise ValueError(f"{got}, expected neither, as the run has no options.classes")
+    if asked is not None and not (type(asked) is int and 0 <= asked < most):
+        raise ValueError(f"sampler.asked: got {asked!r}, expected a class from 0 to {most - 1}")
+    if asked is None and guidance != 1:
+        raise ValueError(f"sampler.guidance: got {guidance!r}, expected sampler.asked beside it")
+    if most:
+        kind = None if asked is None else torch.tensor([asked], device=device)
+        model.asked, model.guidance = kind, float(guidance)
+    return how
+
+
 def futures(model, config, past, n_samples, seed, horizon=None, chunk=64):
     "Futures (s b f c h w) of the past (b k c h w), on its device; latents on the way, if any."
-    how, auto = sampling(config), encoder_of(config, past.device)
+    how, auto = _told(model, sampling(config), past.device), encoder_of(config, past.device)
     if config.method in ("vector", "masks", "replacement"):
         how |= dict(window=config.frames, keep=min(past.shape[1], config.frames - 1))
     how |= dict(n_samples=n_samples, chunk=chunk, generator=seeded(seed, past.device))
@@ -266,7 +282,8 @@ def futures(model, config, past, n_samples, seed, horizon=None, chunk=64):
 def completions(model, config, clip, known, seed, chunk=64):
     "Whole clips (s b f c h w), the frames `known` as they are in `clip` (b f c h w)."
     auto = encoder_of(config, clip.device)
-    how = dict(sampling(config), n_samples=config.samples, chunk=chunk)
+    how = _told(model, sampling(config), clip.device)
+    how |= dict(n_samples=config.samples, chunk=chunk)
     with torch.no_grad():
         x = clip if auto is None else auto.encode(clip)
     found = _pixels(auto, model.fill(x, known, generator=seeded(seed, clip.device), **how))
