@@ -714,7 +714,7 @@ def test_a_compiler_that_fails_leaves_the_model_as_it_was(where, backend):
         assert "first line" in line and "goes on without it" in line and "\n" not in line
 
 
-def test_more_levels_than_pytorch_keeps_forms_of_stay_compiled(backend, monkeypatch):
+def test_more_levels_than_pytorch_keeps_forms_of_stay_compiled(backend):
     "They share one function; with a limit of two forms the third would run as it is."
     from vidiffedu.recurrent import Forecaster
 
@@ -722,13 +722,13 @@ def test_more_levels_than_pytorch_keeps_forms_of_stay_compiled(backend, monkeypa
     backend(lambda graph, inputs: lambda *v: (runs.append(1), graph.forward(*v))[1])
     levels = Forecaster(1, width=8, mults=(1, 2, 3), context=(1, 2, 3)).modules()
     model.forecaster = torch.nn.ModuleList([m for m in levels if type(m).__name__ == "_Res"][:3])
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
-    parts.compiled(model)
-    for k in range(2):
-        with torch.no_grad():
-            for m in model.forecaster:
-                m(torch.randn(1, m.first.conv.in_channels, 4, 4))
-        assert len(runs) == 3 * (k + 1)
+    with torch._dynamo.config.patch(recompile_limit=2):  # monkeypatch would hide it afterwards
+        parts.compiled(model)
+        for k in range(2):
+            with torch.no_grad():
+                for m in model.forecaster:
+                    m(torch.randn(1, m.first.conv.in_channels, 4, 4))
+            assert len(runs) == 3 * (k + 1)
 
 
 @pytest.mark.parametrize("method", [*METHODS, *OTHERS])

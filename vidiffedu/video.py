@@ -336,7 +336,7 @@ def _check_choices(channels, crop, **rates):
 
 # %% ../nbs/21_video.ipynb #5eca0008
 def depends_on(films):
-    "A line that changes when kept clips are no longer those of the films (a VideoFolder)."
+    "A line that changes when kept clips (f, c, h, w) are no longer those of the films, a VideoFolder."
     once = {id(film): film for _, film, _ in films.clips}.values()
     states = [[str(p), *_state(p)] for film in once for p in film.pictures or [film.path]]
     cut = [films.frames, films.channels, films.size, films.stride, films.fps, films.rate]
