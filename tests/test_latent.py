@@ -284,6 +284,7 @@ def test_a_class_and_its_guidance_are_told_by_the_sampler():
         noise.clear()
         parts.futures(model, ask(steps=1, kind="ddim", **how), past, 1, 0)
         assert noise and set(noise) == {want}, how
+        assert model.asked is None and model.guidance == 1  # afterwards it is as before
     for how, name in (
         (dict(asked=2), "asked"),
         (dict(asked="disk"), "asked"),

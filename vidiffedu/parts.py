@@ -8,7 +8,7 @@ __all__ = ['STEPS', 'GRIDS', 'path_of', 'net_of', 'wrapped', 'weight_of', 'hundr
 
 # %% ../nbs/43_parts.ipynb #45af089f
 import copy
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache, partial
 
 import torch
@@ -252,8 +252,9 @@ def sampling(config):
     return {k: v for k, v in found.items() if v is not None} | how
 
 
+@contextmanager
 def _told(model, how, device):
-    "Tell the model the sampler's `asked` (a class) and `guidance`; the arguments that are left."
+    "Inside, the model knows the sampler's `asked` (a class) and `guidance`, taken out of `how`."
     asked, guidance = how.pop("asked", None), how.pop("guidance", 1.0)
     if (most := getattr(model, "classes", 0)) == 0 and (asked is not None or guidance != 1):
         got = f"sampler.asked: got {asked!r}, sampler.guidance: got {guidance!r}"
@@ -262,31 +263,37 @@ def _told(model, how, device):
         raise ValueError(f"sampler.asked: got {asked!r}, expected a class from 0 to {most - 1}")
     if asked is None and guidance != 1:
         raise ValueError(f"sampler.guidance: got {guidance!r}, expected sampler.asked beside it")
-    if most:
-        kind = None if asked is None else torch.tensor([asked], device=device)
-        model.asked, model.guidance = kind, float(guidance)
-    return how
+    if asked is None:  # what was set by hand stays
+        yield
+        return
+    before = model.asked, model.guidance
+    model.asked, model.guidance = torch.tensor([asked], device=device), float(guidance)
+    try:
+        yield
+    finally:
+        model.asked, model.guidance = before
 
 
 def futures(model, config, past, n_samples, seed, horizon=None, chunk=64):
     "Futures (s b f c h w) of the past (b k c h w), on its device; latents on the way, if any."
-    how, auto = _told(model, sampling(config), past.device), encoder_of(config, past.device)
+    how, auto = sampling(config), encoder_of(config, past.device)
     if config.method in ("vector", "masks", "replacement"):
         how |= dict(window=config.frames, keep=min(past.shape[1], config.frames - 1))
     how |= dict(n_samples=n_samples, chunk=chunk, generator=seeded(seed, past.device))
     with torch.no_grad():
         past = past if auto is None else auto.encode(past)
-    return _pixels(auto, model.forecast(past, horizon or config.horizon, **how))
+    with _told(model, how, past.device):
+        return _pixels(auto, model.forecast(past, horizon or config.horizon, **how))
 
 
 def completions(model, config, clip, known, seed, chunk=64):
     "Whole clips (s b f c h w), the frames `known` as they are in `clip` (b f c h w)."
     auto = encoder_of(config, clip.device)
-    how = _told(model, sampling(config), clip.device)
-    how |= dict(n_samples=config.samples, chunk=chunk)
+    how = dict(sampling(config), n_samples=config.samples, chunk=chunk)
     with torch.no_grad():
         x = clip if auto is None else auto.encode(clip)
-    found = _pixels(auto, model.fill(x, known, generator=seeded(seed, clip.device), **how))
+    with _told(model, how, clip.device):
+        found = _pixels(auto, model.fill(x, known, generator=seeded(seed, clip.device), **how))
     known = known.to(clip.device)[:, None, None, None]
     return found if auto is None else torch.where(known, clip, found)
 
